@@ -1,0 +1,3 @@
+"""pyfpm: a FastCGI process manager for Python, after PHP-FPM."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,470 @@
+"""THE table: every directive of the configuration, each a field of the settings object that will hold its value.
+
+Runs in: master, as root.   Pure: no system call, no clock, no log.
+Fails by: nothing to fail at; readers and rules refuse what is wrong before an object is made.
+
+No other file spells a directive's name. Parser, bounds, -tt, docs/configuration.md, the man page, the sample files
+and the settings that a template receives all come from here. The order is PHP-FPM's own; pyfpm's directives stand
+beside the ones they belong to.
+"""
+
+# ruff: noqa: RUF009  directive() makes dataclass fields, as dataclasses.field() does
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pyfpm.config.directive import Directive, Origin, Settings, Shape, directive, directives_of
+from pyfpm.config.values import (
+    ABSOLUTE_PATH,
+    ADDRESS,
+    APPLICATION,
+    CHROOT,
+    CLIENTS,
+    CORE_LIMIT,
+    ENVIRONMENT_VALUE,
+    FILE_LIMIT,
+    LOG_FILE,
+    MODE,
+    MOUNT,
+    NAMES,
+    PATH,
+    PATH_LIST,
+    TEXT,
+    URI_PATH,
+    YES_OR_NO,
+    Address,
+    Kind,
+    duration,
+    number,
+    one_of,
+)
+
+OWN = Origin.OWN
+GLOBAL_SECTION = "global"
+STATE_FOLDER = "/var"  # relative paths of the daemon's own files begin here unless -p is given
+DEFAULT_ERROR_LOG = "log/pyfpm.log"
+PRIORITY = number(-19, 20, refusal="must be included into [-19,20]")
+
+INCLUDE = Directive(
+    attribute="",
+    name="include",
+    kind=Kind(TEXT.read, TEXT.show, "a path or a pattern with `*`, `?` and `[…]`", natives=(list,)),
+    doc="Read more files here, in the order of their names. May stand in any section and any number of times.",
+    example="/etc/pyfpm.d/*.conf",
+    sample="pyfpm.d/*.conf",
+    differs="what an included file opens ends with that file: the lines after the include belong to the section that "
+    "the include is in. Relative patterns begin at the prefix of -p, or at the folder of the main file.",
+)
+
+# Not unknown to whoever comes from PHP-FPM, but nothing that a Python application could have.
+PHPS_OWN = ("php_value", "php_flag", "php_admin_value", "php_admin_flag", "security.limit_extensions")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlobalSettings(Settings):
+    """The daemon's own settings: the section [global]."""
+
+    pid: str | None = directive(
+        "pid",
+        PATH,
+        "The file that holds the process id of the master while it runs.",
+        base=STATE_FOLDER,
+        default_words="none",
+        example="/run/pyfpm/pyfpm.pid",
+    )
+    error_log: str | None = directive(
+        "error_log",
+        LOG_FILE,
+        "The log of the daemon and of what its pools' workers print.",
+        base=STATE_FOLDER,
+        default_words=f"`{STATE_FOLDER}/{DEFAULT_ERROR_LOG}`; stderr when not started as root",
+        differs="`syslog` is not in this version. Who is not root has no right to /var/log, so without this directive "
+        "the log goes to stderr then.",
+        example="/var/log/pyfpm.log",
+    )
+    log_buffering: bool = directive(
+        "log_buffering",
+        YES_OR_NO,
+        "Hold what a worker prints until its line is complete.",
+        default=True,
+    )
+    log_level: str = directive(
+        "log_level",
+        one_of("debug", "notice", "warning", "error", "alert", aliases={"warn": "warning"}),
+        "Messages below this level are not logged.",
+        default="notice",
+    )
+    log_limit: int = directive(
+        "log_limit",
+        number(512, refusal="log_limit must be greater than 512"),
+        "The longest line in the log in bytes; what a worker prints is wrapped there.",
+        default=1024,
+    )
+    process_control_timeout: float = directive(
+        "process_control_timeout",
+        duration(zero=True),
+        "How long workers have to obey a signal of the master before they are killed.",
+        default=30.0,
+        differs="the default is 0 there, which cuts off requests in hand.",
+    )
+    process_priority: int | None = directive(
+        "process.priority",
+        PRIORITY,
+        "The nice value of the master; ignored when not started as root.",
+        default_words="unchanged",
+        example="-5",
+    )
+    daemonize: bool = directive(
+        "daemonize",
+        YES_OR_NO,
+        "Go to the background once the pools serve.",
+        default=False,
+        differs="the default is yes there; service managers and containers want the foreground.",
+    )
+    rlimit_files: int = directive(
+        "rlimit_files", FILE_LIMIT, "The limit of open files of the master.", default=0, example="4096"
+    )
+    rlimit_core: int = directive(
+        "rlimit_core", CORE_LIMIT, "The limit of the size of core files of the master.", default=0, example="unlimited"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolSettings(Settings):
+    """The settings of one pool: a section with the pool's name."""
+
+    name: str
+
+    prefix: str | None = directive(
+        "prefix",
+        PATH,
+        "The folder where relative paths in this pool begin.",
+        default_words="that of -p, or the folder of the main configuration file",
+        example="/srv/$pool",
+    )
+
+    # ── the application ─────────────────────────────────────────────────────────────────────────────────────────────
+    app: str = directive(
+        "app",
+        APPLICATION,
+        "The WSGI application: the module to import and the callable in it, looked up from chdir and pythonpath.",
+        origin=OWN,
+        missing="no application has been defined",
+        example="mysite.wsgi:application",
+        sample="wsgiref.simple_server:demo_app",
+        for_template=True,
+    )
+    python: str | None = directive(
+        "python",
+        PATH,
+        "The pool's interpreter, CPython 3.9 or later. It is started as the pool's user, never as root.",
+        origin=OWN,
+        default_words="the interpreter that runs pyfpm",
+        example="/usr/bin/python3.11",
+    )
+    virtualenv: str | None = directive(
+        "virtualenv",
+        PATH,
+        "The virtual environment whose interpreter the pool uses; instead of naming the interpreter.",
+        origin=OWN,
+        default_words="none",
+        example="/srv/mysite/venv",
+    )
+    pythonpath: tuple[str, ...] = directive(
+        "pythonpath",
+        PATH_LIST,
+        "More folders to import from, after chdir.",
+        origin=OWN,
+        default=(),
+        default_words="none",
+        example="/srv/mysite/src:/srv/shared",
+        for_template=True,
+    )
+    mount: str = directive(
+        "mount",
+        MOUNT,
+        "The path below which the application lives: its SCRIPT_NAME. The rest of a request's path is its PATH_INFO.",
+        origin=OWN,
+        default="",
+        default_words="empty",
+        example="/shop",
+        for_template=True,
+    )
+    preload: str = directive(
+        "preload",
+        one_of("auto", "yes", "no"),
+        "Import the application once and fork workers from it. `auto` does so unless the import leaves threads, "
+        "connections or child processes behind, which would not survive a fork.",
+        origin=OWN,
+        default="auto",
+        for_template=True,
+    )
+
+    # ── who ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+    user: str | None = directive(
+        "user",
+        TEXT,
+        "The user that the pool's processes run as: a name or an id. Mandatory when started as root.",
+        default_words="none",
+        example="www-data",
+        sample="www-data",
+    )
+    group: str | None = directive(
+        "group",
+        TEXT,
+        "The group that the pool's processes run as: a name or an id.",
+        default_words="the user's group",
+        example="www-data",
+    )
+
+    # ── where requests arrive ───────────────────────────────────────────────────────────────────────────────────────
+    listen: Address = directive(
+        "listen",
+        ADDRESS,
+        "The address that the front server connects to. A port alone means every interface, IPv6 and IPv4.",
+        missing="no listen address have been defined!",
+        example="/run/pyfpm/www.sock",
+        sample="127.0.0.1:9000",
+        toml_head="address",
+    )
+    listen_backlog: int = directive(
+        "listen.backlog",
+        number(-1),
+        "How many connections may wait to be accepted; -1 for as many as the system allows (net.core.somaxconn).",
+        default=-1,
+    )
+    listen_acl_users: tuple[str, ...] = directive(
+        "listen.acl_users",
+        NAMES,
+        "Users that may connect to a unix socket, by an access control list. Owner and group are then not changed.",
+        default=(),
+        default_words="none",
+        example="www-data,caddy",
+    )
+    listen_acl_groups: tuple[str, ...] = directive(
+        "listen.acl_groups",
+        NAMES,
+        "Groups that may connect to a unix socket, by an access control list. Owner and group are then not changed.",
+        default=(),
+        default_words="none",
+        example="www-data",
+    )
+    listen_owner: str | None = directive(
+        "listen.owner",
+        TEXT,
+        "The owner of a unix socket: a name or an id. A name sets the group too when none is given.",
+        default_words="the user of the master",
+        example="www-data",
+    )
+    listen_group: str | None = directive(
+        "listen.group",
+        TEXT,
+        "The group of a unix socket: a name or an id.",
+        default_words="the owner's group",
+        example="www-data",
+    )
+    listen_mode: int = directive("listen.mode", MODE, "The permissions of a unix socket.", default=0o660)
+    listen_allowed_clients: tuple[str, ...] = directive(
+        "listen.allowed_clients",
+        CLIENTS,
+        "Front servers that may connect over TCP; others are dropped.",
+        default=(),
+        default_words="everybody",
+        differs="networks are understood, spaces are allowed, a wrong address is an error at start, and an empty value "
+        "is an error too.",
+        example="127.0.0.1, ::1, 10.0.0.0/8",
+        for_template=True,
+    )
+
+    # ── processes ───────────────────────────────────────────────────────────────────────────────────────────────────
+    process_priority: int | None = directive(
+        "process.priority",
+        PRIORITY,
+        "The nice value of the pool's processes; ignored when not started as root.",
+        default_words="that of the master",
+        example="5",
+    )
+    process_dumpable: bool = directive(
+        "process.dumpable",
+        YES_OR_NO,
+        "Let the pool's processes be traced by their own user and leave core files (PR_SET_DUMPABLE).",
+        default=False,
+        for_template=True,
+    )
+    pm: str = directive(
+        "pm",
+        one_of(
+            "static",
+            refused={"dynamic": "is not in this version", "ondemand": "is not in this version"},
+        ),
+        "How the number of workers is chosen. `static`: always pm.max_children of them.",
+        missing="the process manager is missing (static)",
+        differs="dynamic and ondemand are not in this version.",
+        example="static",
+        sample="static",
+        toml_head="mode",
+    )
+    pm_max_children: int = directive(
+        "pm.max_children",
+        number(1, refusal="pm.max_children must be a positive value"),
+        "The number of workers, so the number of requests that are served at the same time.",
+        missing="pm.max_children must be a positive value",
+        example="5",
+        sample="5",
+    )
+    spawn_timeout: float = directive(
+        "spawn_timeout",
+        duration(zero=False),
+        "A template or worker that is not ready by then is given up: killed, logged, and started again.",
+        origin=OWN,
+        default=60.0,
+    )
+
+    # ── requests ────────────────────────────────────────────────────────────────────────────────────────────────────
+    access_log: str | None = directive(
+        "access.log",
+        PATH,
+        "A file with one line for each request.",
+        default_words="none",
+        example="log/$pool.access.log",
+    )
+    access_format: str = directive(
+        "access.format",
+        TEXT,
+        "What a line of the access log holds: text with `%` codes as PHP-FPM has them, or `json` for a JSON object.",
+        default='%R - %u %t "%m %r" %s',
+        differs="`json` is pyfpm's own.",
+        example='"%R - %u %t \\"%m %r%Q%q\\" %s %{milliseconds}dms"',
+        for_template=True,
+    )
+    access_suppress_path: tuple[str, ...] = directive(
+        "access.suppress_path",
+        URI_PATH,
+        "Successful GET and HEAD requests of exactly this path, without a query, are not logged. May be repeated.",
+        shape=Shape.LIST,
+        default=(),
+        default_words="none",
+        example="/health",
+        for_template=True,
+    )
+    request_head_timeout: float = directive(
+        "request_head_timeout",
+        duration(zero=False),
+        "How long a new connection may take to send the first bytes and the parameters of its request.",
+        origin=OWN,
+        default=5.0,
+        for_template=True,
+    )
+    request_body_timeout: float = directive(
+        "request_body_timeout",
+        duration(zero=False),
+        "The longest silence of the front server in the middle of a request's body.",
+        origin=OWN,
+        default=60.0,
+        for_template=True,
+    )
+    request_send_timeout: float = directive(
+        "request_send_timeout",
+        duration(zero=False),
+        "The longest time without the front server taking any bytes of the answer.",
+        origin=OWN,
+        default=60.0,
+        for_template=True,
+    )
+    keepalive_timeout: float = directive(
+        "keepalive_timeout",
+        duration(zero=False),
+        "How long a kept connection may be idle before it is closed.",
+        origin=OWN,
+        default=75.0,
+        for_template=True,
+    )
+
+    # ── limits, places, environment ─────────────────────────────────────────────────────────────────────────────────
+    rlimit_files: int = directive(
+        "rlimit_files",
+        FILE_LIMIT,
+        "The limit of open files of each process of the pool.",
+        default=0,
+        example="1024",
+        for_template=True,
+    )
+    rlimit_core: int = directive(
+        "rlimit_core",
+        CORE_LIMIT,
+        "The limit of the size of core files of each process of the pool.",
+        default=0,
+        example="unlimited",
+        for_template=True,
+    )
+    chroot: str | None = directive(
+        "chroot",
+        CHROOT,
+        "The folder that the pool's processes take for `/`; ignored when not started as root. Interpreter, chdir, "
+        "pythonpath and pyfpm itself are then looked up inside it.",
+        default_words="none",
+        example="/srv/jail",
+    )
+    chdir: str | None = directive(
+        "chdir",
+        ABSOLUTE_PATH,
+        "The working directory of the pool's processes, and the first place to import from.",
+        default_words="unchanged; `/` with chroot",
+        example="/srv/mysite",
+        for_template=True,
+    )
+    catch_workers_output: bool = directive(
+        "catch_workers_output",
+        YES_OR_NO,
+        "Send what workers print, on stdout and stderr, to the error log.",
+        default=True,
+        differs="the default is no there; a Python application logs on stderr, and its last words are worth having.",
+    )
+    decorate_workers_output: bool = directive(
+        "decorate_workers_output",
+        YES_OR_NO,
+        "Put time, pool and process id before each line that a worker prints.",
+        default=True,
+    )
+    clear_env: bool = directive(
+        "clear_env",
+        YES_OR_NO,
+        "Keep the environment of the master from the pool; only `env[]` is set then.",
+        default=True,
+        for_template=True,
+    )
+    env: dict[str, str] = directive(
+        "env",
+        ENVIRONMENT_VALUE,
+        "A variable of the application's environment. A value that is `$NAME` and nothing else is taken from the "
+        "environment of the master.",
+        shape=Shape.KEYED,
+        default_words="`USER` and `HOME` of the pool's user",
+        differs="words such as `on` and `no` stay as written, empty values are allowed, and the last declaration of a "
+        "variable wins.",
+        example="production",
+        for_template=True,
+    )
+
+    def template_record(self) -> dict[str, object]:
+        """What a template is told about its pool, fit for JSON: by attribute name, and the pool's name as "pool"."""
+        record: dict[str, object] = {"pool": self.name}
+        for row in directives_of(PoolSettings):
+            if row.for_template:
+                value: Any = getattr(self, row.attribute)
+                record[row.attribute] = list(value) if isinstance(value, tuple) else value
+        return record
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Everything that the files say. `base` is where relative paths begin when no prefix is given."""
+
+    global_: GlobalSettings
+    pools: tuple[PoolSettings, ...]
+    warnings: tuple[str, ...] = ()
+    path: str = ""
+    prefix: str | None = None
+    base: str = "/"

@@ -1,0 +1,154 @@
+"""Files to a configuration: includes, sections that are opened again, paths made whole; all errors, not the first.
+
+Runs in: master, as root.
+Fails by: ConfigError with every problem found.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from pyfpm.config import rules
+from pyfpm.config.directives import DEFAULT_ERROR_LOG, GLOBAL_SECTION, INCLUDE, STATE_FOLDER, Configuration
+from pyfpm.config.drafts import Draft, text_of
+from pyfpm.config.ini import parse_ini
+from pyfpm.config.statements import Assignment, Section, Statement
+from pyfpm.config.toml import parse_toml
+from pyfpm.config.values import join_path
+from pyfpm.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pyfpm.config.directives import GlobalSettings
+
+DEEPEST_INCLUDE = 5
+_POOL_NAME = re.compile(r"[^\s/\"'\x00-\x1f\x7f]{1,64}")
+
+
+def load(path: str, *, prefix: str | None, environ: Mapping[str, str], as_root: bool) -> Configuration:
+    """Read the configuration that begins in `path`. `prefix` is that of -p.
+
+    Relative paths begin at the pool's prefix, else at that of -p, else in the folder of `path`.
+    """
+    base = os.path.abspath(prefix) if prefix else os.path.dirname(os.path.abspath(path))
+    prefix = base if prefix else None
+    reading = _Reading(base, environ)
+    reading.read_main(path)
+    global_ = reading.global_draft.finish_global(base, prefix)
+    pools = tuple(draft.finish_pool(base) for draft in reading.pool_drafts.values())
+    if not pools and not reading.problems:
+        reason = "No pool defined. at least one pool section must be specified in config file"
+        reading.problems.append(Problem(path, "", reason))
+    problems = reading.problems + rules.problems_of(pools)
+    if problems:
+        raise ConfigError(sorted(problems, key=reading.order))
+    return Configuration(
+        global_=_with_error_log(global_, prefix, as_root=as_root),
+        pools=pools,
+        warnings=(*reading.warnings, *rules.warnings_of(pools)),
+        path=path,
+        prefix=prefix,
+        base=base,
+    )
+
+
+def _with_error_log(settings: GlobalSettings, prefix: str | None, *, as_root: bool) -> GlobalSettings:
+    if settings.error_log is not None or not as_root:
+        return settings
+    return replace(settings, error_log=join_path(prefix or STATE_FOLDER, DEFAULT_ERROR_LOG))
+
+
+@dataclass
+class _Reading:
+    """One run through all the files."""
+
+    base: str
+    environ: Mapping[str, str]
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    pool_drafts: dict[str, Draft] = field(default_factory=dict)  # by the name in lower case
+    files: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.global_draft = Draft(None, "", self.problems, self.environ)
+
+    def read_main(self, path: str) -> None:
+        self._read_file(path, self.global_draft, "", ())
+
+    def order(self, problem: Problem) -> tuple[int, int]:
+        """Where a problem belongs in a list that follows the files as they were read."""
+        file, _, line = problem.where.rpartition(":")
+        return (self.files.index(file), int(line)) if file in self.files else (-1, 0)
+
+    def _read_file(self, path: str, draft: Draft, included_from: str, above: tuple[str, ...]) -> None:
+        """Read one file. Its first lines are for the section that the include is in."""
+        try:
+            with open(path, "rb") as file:
+                content = file.read()
+        except OSError as error:
+            reason = f"failed to open configuration file '{path}': {error.strerror} ({error.errno})"
+            self.problems.append(Problem(included_from, "", reason))
+            return
+        self.files.append(path)
+        chain = (*above, os.path.realpath(path))
+        for statement in self._parse(content, path):
+            if isinstance(statement, Section):
+                draft = self._open_section(statement)
+            elif statement.name.lower() == INCLUDE.name:
+                self._include(statement, draft, chain)
+            else:
+                draft.assign(statement)
+
+    def _parse(self, content: bytes, path: str) -> list[Statement]:
+        if path.endswith(".toml"):
+            statements, problems = parse_toml(content, path)
+        else:
+            statements, problems = parse_ini(content, path, self.environ)
+        self.problems.extend(problems)
+        return statements
+
+    def _open_section(self, section: Section) -> Draft:
+        key = section.name.lower()
+        if key == GLOBAL_SECTION:
+            self.global_draft.places[""] = section.where
+            return self.global_draft
+        if key not in self.pool_drafts:
+            if not _POOL_NAME.fullmatch(section.name):
+                reason = "is no name for a pool" if section.name else "a section must have a name"
+                advice = "a name is up to 64 characters, without spaces, quotes and slashes"
+                self.problems.append(Problem(section.where, f"[{section.name}]", reason, advice))
+            self.pool_drafts[key] = Draft(section.name, section.where, self.problems, self.environ)
+        return self.pool_drafts[key]
+
+    def _include(self, assignment: Assignment, draft: Draft, chain: tuple[str, ...]) -> None:
+        raw = assignment.value
+        try:
+            if assignment.key:
+                raise ValueError("takes no key in brackets", f"write {INCLUDE.name} = value")
+            patterns = [INCLUDE.kind.read(text_of(INCLUDE, item)) for item in (raw if isinstance(raw, list) else [raw])]
+            if len(chain) > DEEPEST_INCLUDE:
+                raise ValueError(f"failed to include more than {DEEPEST_INCLUDE} files recursively")
+            for pattern in patterns:
+                for path in self._matches(pattern, assignment.where):
+                    if os.path.realpath(path) in chain:
+                        raise ValueError(f"'{path}' includes itself")
+                    self._read_file(path, draft, assignment.where, chain)
+        except ValueError as error:
+            self.problems.append(Problem(assignment.where, INCLUDE.name, *map(str, error.args)))
+
+    def _matches(self, pattern: str, where: str) -> list[str]:
+        """The files that the pattern names, sorted. Nothing is worth a warning only, as in PHP-FPM."""
+        whole = join_path(self.base, pattern)
+        folder = os.path.dirname(whole)
+        if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):
+            raise ValueError(f"the folder '{folder}' cannot be listed")
+        found = sorted(glob.glob(whole))
+        if not found:
+            file, _, line = where.rpartition(":")
+            self.warnings.append(f"Nothing matches the include pattern '{pattern}' from {file} at line {line}.")
+        return [path for path in found if not os.path.isdir(path)]

@@ -1,0 +1,34 @@
+"""What a configuration file says, whichever its language: sections, and assignments within them.
+
+Runs in: master, as root.   Pure: no system call, no clock, no log.
+Fails by: nothing to fail at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Union
+
+# INI only has text. What TOML says with a type keeps it, so that `app = 5` can be refused.
+Raw = Union[str, int, float, bool, list[str]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """From here on, assignments are for this pool, or for `global`."""
+
+    name: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """`name = value`; `key` is what stood in brackets after the name, "" for `[]` and None without brackets."""
+
+    name: str
+    key: str | None
+    value: Raw
+    where: str
+
+
+Statement = Union[Section, Assignment]

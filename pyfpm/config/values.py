@@ -1,0 +1,352 @@
+"""Text to values and back: numbers, durations, modes, addresses, lists. The only file that knows "10s".
+
+Runs in: master, as root.   Pure: no system call, no clock, no log.
+Fails by: ValueError(reason) or ValueError(reason, advice), for a person to read.
+
+A reader takes the text of a file; a shower gives text that the same reader reads as the same value.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+UNLIMITED = -1  # the kernel's RLIM_INFINITY
+_LARGEST_INT = 2**31 - 1
+_LARGEST_LIMIT = 2**63 - 1
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = 365 * 86400
+_WORDS = {"1": True, "yes": True, "true": True, "on": True, "0": False, "no": False, "false": False, "off": False}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type of value: how to read it, how to show it, and how to say what it may be."""
+
+    read: Callable[[str], Any]
+    show: Callable[[Any], str]
+    words: str
+    natives: tuple[type, ...] = ()  # the TOML types it may be written in, beside a string
+    separator: str = ","  # between the items of a TOML list
+    rebase: Callable[[Any, str], Any] | None = None  # make relative paths in a value begin at a folder
+
+
+def show(kind: Kind, value: Any) -> str:
+    """The value as a file would spell it; `undefined` when there is none."""
+    return "undefined" if value is None or value == () else kind.show(value)
+
+
+# ── text ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_text(text: str) -> str:
+    """Text that is there and that the system calls can take."""
+    if not text:
+        raise ValueError("empty value", "leave the directive out to have its default")
+    return refuse_nul(text)
+
+
+def refuse_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("a value cannot hold a zero byte")
+    return text
+
+
+def read_mount(text: str) -> str:
+    if text == "":
+        return text
+    if not text.startswith("/"):
+        raise ValueError(f"'{text}' must begin with '/'", f"write /{text.rstrip('/')}")
+    if text.endswith("/"):
+        shorter = text.rstrip("/")
+        raise ValueError(f"'{text}' must not end with '/'", f"write {shorter}" if shorter else "leave it empty")
+    if re.search(r"[\s?#\0]", text):
+        raise ValueError(f"'{text}' is not the path of a URL")
+    return text
+
+
+def read_application(text: str) -> str:
+    module, colon, attribute = text.partition(":")
+    if colon and _is_dotted(module) and _is_dotted(attribute):
+        return text
+    advice = "write the import name of the module, ':' and the name of the callable, as in mysite.wsgi:application"
+    if module.endswith(".py") or "/" in module:
+        advice = f"a module is not a file: {advice}"
+    raise ValueError(f"'{text}' is not module:callable", advice)
+
+
+def _is_dotted(text: str) -> bool:
+    return all(part.isidentifier() for part in text.split("."))
+
+
+def read_uri_path(text: str) -> str:
+    if not text.startswith("/"):
+        raise ValueError(f"'{text}' must begin with '/'", f"write /{text}")
+    return refuse_nul(text)
+
+
+TEXT = Kind(read_text, str, "text")
+ENVIRONMENT_VALUE = Kind(refuse_nul, str, "text, which may be empty", natives=(int,))
+MOUNT = Kind(read_mount, str, "empty, or a path that begins with `/` and does not end with one")
+APPLICATION = Kind(read_application, str, "`module:callable`; both may have dots")
+URI_PATH = Kind(read_uri_path, str, "a path that begins with `/`")
+
+
+def one_of(*choices: str, aliases: dict[str, str] | None = None, refused: dict[str, str] | None = None) -> Kind:
+    """One of a few words, in any case. `refused` are words with a reason of their own not to be taken."""
+
+    def read(text: str) -> str:
+        word = (aliases or {}).get(text.lower(), text.lower())
+        if word in choices:
+            return word
+        if refused and word in refused:
+            raise ValueError(f"'{text}' {refused[word]}", f"use {' or '.join(choices)}")
+        raise ValueError(f"invalid value '{text}'", f"use {_or(choices)}")
+
+    return Kind(read, str, _or([f"`{choice}`" for choice in choices]))
+
+
+def _or(words: Sequence[str]) -> str:
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+# ── paths ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+PREFIX_VARIABLE = "$prefix"
+
+
+def join_path(base: str, path: str) -> str:
+    """`path` as it is when absolute; below `base` otherwise."""
+    return path if path.startswith("/") else f"{base.rstrip('/')}/{path}"
+
+
+def read_absolute(text: str) -> str:
+    if not read_text(text).startswith("/"):
+        raise ValueError(f"'{text}' must begin with '/'", "write the whole path")
+    return text
+
+
+def read_chroot(text: str) -> str:
+    if text == PREFIX_VARIABLE or text.startswith(PREFIX_VARIABLE + "/"):
+        return text
+    if PREFIX_VARIABLE in text:
+        raise ValueError(f"'{PREFIX_VARIABLE}' must be use at the beginning of the value")
+    return read_absolute(text)
+
+
+def rebase_chroot(path: str, base: str) -> str:
+    if not path.startswith(PREFIX_VARIABLE):
+        return path
+    return (base.rstrip("/") + path[len(PREFIX_VARIABLE) :]) or "/"
+
+
+def read_log_file(text: str) -> str:
+    if text == "syslog":
+        raise ValueError("'syslog' is not in this version", "write a file, or /dev/stderr under systemd")
+    return read_text(text)
+
+
+def read_path_list(text: str) -> tuple[str, ...]:
+    return _split(text, ":", read_text)
+
+
+PATH = Kind(read_text, str, "a path", rebase=lambda path, base: join_path(base, path))
+LOG_FILE = Kind(read_log_file, str, "a path", rebase=lambda path, base: join_path(base, path))
+ABSOLUTE_PATH = Kind(read_absolute, str, "a path that begins with `/`")
+CHROOT = Kind(read_chroot, str, "a path that begins with `/` or with `$prefix`", rebase=rebase_chroot)
+PATH_LIST = Kind(
+    read_path_list,
+    ":".join,
+    "paths with `:` between them",
+    natives=(list,),
+    separator=":",
+    rebase=lambda paths, base: tuple(join_path(base, path) for path in paths),
+)
+
+
+# ── numbers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def number(least: int, most: int = _LARGEST_INT, *, words: str = "", refusal: str = "") -> Kind:
+    """A whole number within bounds. `refusal` is what PHP-FPM says to one outside."""
+    bounds = f"from {least} to {most}" if most != _LARGEST_INT else f"of at least {least}"
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"-?[0-9]{1,19}", text):
+            raise ValueError(f"'{text}' is not a whole number", f"write a whole number {bounds}")
+        value = int(text)
+        if not least <= value <= most:
+            raise ValueError(refusal or f"{value} is out of bounds", f"write a whole number {bounds}")
+        return value
+
+    return Kind(read, str, words or f"a whole number {bounds}", natives=(int,))
+
+
+def read_core_limit(text: str) -> int:
+    if text == "unlimited":
+        return UNLIMITED
+    if not re.fullmatch(r"[0-9]{1,19}", text) or int(text) > _LARGEST_LIMIT:
+        raise ValueError("must be greater than zero or 'unlimited'")
+    return int(text)
+
+
+def show_core_limit(value: int) -> str:
+    return "unlimited" if value == UNLIMITED else str(value)
+
+
+def read_yes_or_no(text: str) -> bool:
+    if text.lower() not in _WORDS:
+        raise ValueError(f"invalid boolean value '{text}'", "write yes or no")
+    return _WORDS[text.lower()]
+
+
+def read_mode(text: str) -> int:
+    if not re.fullmatch(r"0?[0-7]{3}", text):
+        raise ValueError(f"'{text}' is not an octal mode", "write three octal digits after a zero, as in 0660")
+    return int(text, 8)
+
+
+FILE_LIMIT = number(0, _LARGEST_LIMIT, words="a whole number; `0` leaves the limit as it is")
+CORE_LIMIT = Kind(
+    read_core_limit,
+    show_core_limit,
+    "a whole number of bytes or `unlimited`; `0` leaves the limit as it is",
+    natives=(int,),
+)
+YES_OR_NO = Kind(read_yes_or_no, lambda value: "yes" if value else "no", "`yes` or `no`", natives=(bool,))
+MODE = Kind(read_mode, lambda mode: f"0{mode:03o}", "an octal mode such as `0660`")
+
+
+def duration(*, zero: bool) -> Kind:
+    """A duration as float seconds, exact to the millisecond; `zero` says whether none at all is allowed."""
+
+    def read(text: str) -> float:
+        found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([a-zA-Z]*)", text)
+        if not found or found[2] not in _UNITS:
+            raise ValueError(f"'{text}' is not a duration", _duration_advice(found))
+        seconds = round(float(found[1]) * _UNITS[found[2]], 3)
+        if seconds > _LONGEST:
+            raise ValueError(f"'{text}' is too long", "a duration is at most 365d")
+        if seconds == 0 and not zero:
+            raise ValueError(f"'{text}' must be greater than 0s")
+        return seconds
+
+    words = "a duration: `30s`, `5m`, `2h`, `1d`, `1.5s`" + ("" if zero else "; greater than `0s`")
+    return Kind(read, show_duration, words, natives=(int, float))
+
+
+def _duration_advice(found: re.Match[str] | None) -> str:
+    if found and found[2].lower() in ("ms", "msec"):
+        return f"milliseconds are fractions of a second here: write {float(found[1]) / 1000:.3f}s"
+    return "write 30s, 1.5s, 5m, 2h or 1d"
+
+
+def show_duration(seconds: float) -> str:
+    return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
+
+
+# ── lists ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _split(text: str, separator: str, read: Callable[[str], str]) -> tuple[str, ...]:
+    """The items of a list, each once: a name that comes twice is no reason to refuse a start."""
+    items = [item.strip() for item in read_text(text).split(separator)]
+    if "" in items:
+        raise ValueError(f"empty item in '{text}'", f"write one '{separator}' between two items")
+    return tuple(dict.fromkeys(read(item) for item in items))
+
+
+def read_client(text: str) -> str:
+    try:
+        if "/" not in text:
+            return str(ipaddress.ip_address(text))
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        advice = "write addresses such as 127.0.0.1 or ::1, or networks such as 10.0.0.0/8"
+        raise ValueError(f"Wrong IP address '{text}'", _network_advice(text) or advice) from None
+
+
+def _network_advice(text: str) -> str:
+    try:
+        return f"did you mean '{ipaddress.ip_network(text, strict=False)}'?"
+    except ValueError:
+        return ""
+
+
+NAMES = Kind(lambda text: _split(text, ",", read_text), ",".join, "names or ids with `,` between them", natives=(list,))
+CLIENTS = Kind(
+    lambda text: _split(text, ",", read_client),
+    ",".join,
+    "IP addresses and networks with `,` between them",
+    natives=(list,),
+)
+
+
+# ── addresses ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a pool listens: `kind` is "unix" with a path, or "tcp" with a port and a host, "" for every interface."""
+
+    kind: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def show(self) -> str:
+        if self.kind == "unix":
+            return self.path
+        if not self.host:
+            return str(self.port)
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def read_address(text: str) -> Address:
+    """A bare port, host:port split at the last ':', [v6]:port, or the path of a unix socket."""
+    if "," in read_text(text):
+        raise ValueError(f"'{text}' is more than one address", "a pool listens on one address")
+    if text.isascii() and text.isdigit():
+        return Address("tcp", port=_read_port(text))
+    # A colon makes it TCP, as in PHP-FPM; not after a slash, for no host name has one.
+    if ":" not in text or "/" in text:
+        return Address("unix", path=text)
+    host, _, port = text.rpartition(":")
+    if host.startswith("[") or host.endswith("]") or ":" in host:
+        host = _read_ipv6(host, text)
+    elif not re.fullmatch(r"[A-Za-z0-9._-]*", host):
+        raise ValueError(f"'{host}' is not a host", "write host:port, or only the port for every interface")
+    return Address("tcp", host=host, port=_read_port(port))
+
+
+def _read_ipv6(host: str, whole: str) -> str:
+    try:
+        inner = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        ipaddress.IPv6Address(inner)
+    except ValueError:
+        raise ValueError(f"'{whole}' is not an address", "write an IPv6 address as [::1]:9000") from None
+    return inner
+
+
+def _read_port(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
+        raise ValueError(f"invalid port value '{text}'", "write a port from 1 to 65535")
+    return int(text)
+
+
+def rebase_address(address: Address, base: str) -> Address:
+    return Address("unix", path=join_path(base, address.path)) if address.kind == "unix" else address
+
+
+ADDRESS = Kind(
+    read_address,
+    Address.show,
+    "`host:port`, `[IPv6]:port`, a port, or the path of a unix socket",
+    natives=(int,),
+    rebase=rebase_address,
+)

@@ -1,0 +1,65 @@
+"""How to fail: whose fault it was, where, and what to try.
+
+Runs in: every process, Python 3.9 and up.   Pure: no system call, no clock, no log.
+The only file that subclasses Exception.
+"""
+
+from __future__ import annotations
+
+
+class PyfpmError(Exception):
+    """Anything pyfpm itself raises on purpose."""
+
+
+class PeerError(PyfpmError):
+    """The front server, or whoever connected, sent bytes that the protocol does not allow."""
+
+
+class PeerGone(PyfpmError):
+    """The peer closed, aborted or fell silent while we needed it: nobody is left to answer."""
+
+
+class ApplicationError(PyfpmError):
+    """The application broke its contract (PEP 3333), or could not be loaded."""
+
+
+class MessageError(PyfpmError):
+    """Bytes between master, template and worker that are no message of ours."""
+
+
+class StartError(PyfpmError):
+    """The daemon cannot start. `exit_code` is what the shell gets (64, 70 or 78)."""
+
+    def __init__(self, message: str, exit_code: int = 78) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Problem:
+    """One thing wrong with a configuration: where, what, why, and what to try.
+
+    `where` is "file:line", a file, or "" when no place can be named; `subject` is the directive or section.
+    """
+
+    __slots__ = ("advice", "reason", "subject", "where")
+
+    def __init__(self, where: str, subject: str, reason: str, advice: str = "") -> None:
+        self.where = where
+        self.subject = subject
+        self.reason = reason
+        self.advice = advice
+
+    def __str__(self) -> str:
+        head = ": ".join(part for part in (self.where, self.subject, self.reason) if part)
+        return f"{head}\n    {self.advice}" if self.advice else head
+
+    def __repr__(self) -> str:
+        return f"Problem({str(self)!r})"
+
+
+class ConfigError(PyfpmError):
+    """A configuration that cannot be used. `problems` has every fault found, not only the first."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems

@@ -1,0 +1,1 @@
+"""A decoded request to WSGI (PEP 3333) and back."""

@@ -1,0 +1,169 @@
+"""access.format compiled once to a function that renders a request's line.
+
+Runs in: worker, Python 3.9 and up, each request; master, to check a format.   Not pure: local time (timestamp.py).
+Fails by: PyfpmError, in PHP-FPM's words, for a format that cannot be compiled. A compiled format never fails.
+
+No client can forge a line: in text, control characters, quotes, backslashes and bytes beyond ASCII become \\xNN
+as in nginx's log; in JSON, what JSON wants.
+"""
+
+from __future__ import annotations
+
+from pyfpm.errors import PyfpmError
+from pyfpm.logs.access_codes import getter, json_fields, uri_of
+
+TYPE_CHECKING = False  # typing itself would cost every worker memory
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyfpm.logs.access_codes import Getter
+
+DEFAULT_FORMAT = '%R - %u %t "%m %r" %s'
+JSON = "json"
+_SAFE = bytes([byte for byte in range(32, 127) if byte not in b'"\\'])
+
+
+class Entry:
+    """What is known of a request when it is logged."""
+
+    __slots__ = (
+        "accepted",  # seconds since 1970
+        "cpu_system",  # seconds
+        "cpu_user",
+        "duration",  # seconds
+        "environ",
+        "headers",  # of the response: a list of (name, value)
+        "logged",  # seconds since 1970
+        "memory",  # bytes, the peak
+        "peer",  # address of the front server, "-" for a unix socket
+        "pid",
+        "pool",
+        "ppid",
+        "status",
+    )
+
+    def __init__(self, pool: str = "-", pid: int = 0, ppid: int = 0) -> None:
+        self.pool: str = pool
+        self.pid: int = pid
+        self.ppid: int = ppid
+        self.environ: dict[str, object] = {}
+        self.peer = "-"
+        self.status: int = 0
+        self.headers: list[tuple[str, str]] = []
+        self.accepted = 0.0
+        self.logged = 0.0
+        self.duration = 0.0
+        self.cpu_user = 0.0
+        self.cpu_system = 0.0
+        self.memory = 0
+
+
+def compile_format(text: str) -> Callable[[Entry], bytes]:
+    """The function that renders an entry to its whole line, newline included."""
+    if text == JSON:
+        fields = json_fields()
+        template = ",".join([f'"{key}":{form}' for key, form, _ in fields])
+        return _compile_line("{" + template + "}", [get for _, _, get in fields], _escape_json)
+    tokens, last = _parse(text)
+    template = "%s".join([literal for literal, _, _ in tokens] + [last])
+    return _compile_line(template, [getter(code, modifier) for _, code, modifier in tokens], _escape_text)
+
+
+def wants_cpu(text: str) -> bool:
+    """Whether the worker must measure CPU time for this format."""
+    return any(code == "C" for _, code, _ in _parse(text)[0])
+
+
+def wants_memory(text: str) -> bool:
+    """Whether the worker must measure its memory for this format."""
+    return any(code == "M" for _, code, _ in _parse(text)[0])
+
+
+def is_suppressed(environ: dict[str, object], status: int, content_length: int, paths: frozenset[str]) -> bool:
+    """Whether access.suppress_path keeps it out of the log: a plain, successful GET or HEAD of such a path."""
+    return (
+        200 <= status < 300
+        and content_length == 0
+        and uri_of(environ) in paths
+        and environ.get("REQUEST_METHOD") in ("GET", "HEAD")
+        and not environ.get("QUERY_STRING")
+    )
+
+
+def _compile_line(template: str, getters: list[Getter], escape: Callable[[str], str]) -> Callable[[Entry], bytes]:
+    template += "\n"
+    literal = template % (("",) * len(getters))
+    unsafe = literal.encode("utf-8", "backslashreplace").translate(None, _SAFE)
+
+    def line(entry: Entry) -> bytes:
+        values = tuple([get(entry) for get in getters])
+        # Nearly every line has nothing to escape, and one look at the whole is cheaper than one at each value:
+        # without its harmless bytes, it must be what the format itself has of others.
+        try:
+            data = (template % values).encode()
+        except UnicodeEncodeError:  # an application put a lone surrogate into the environ
+            data = b""
+        if data.translate(None, _SAFE) == unsafe:
+            return data
+        return (template % tuple([escape(str(value)) for value in values])).encode("utf-8", "backslashreplace")
+
+    return line
+
+
+# Reading a format: `literal %{modifier}code literal …`
+
+
+def _parse(text: str) -> tuple[list[tuple[str, str, str]], str]:
+    """(literal, code, modifier) for each code, and the literal after the last."""
+    tokens = []
+    at = 0
+    while (percent := text.find("%", at)) >= 0:
+        literal = text[at:percent]
+        modifier, code, at = _parse_code(text, percent + 1)
+        tokens.append((literal, code, modifier))
+    return tokens, text[at:]
+
+
+def _parse_code(text: str, at: int) -> tuple[str, str, int]:
+    modifier = ""
+    if text[at : at + 1] == "{":
+        end = text.find("}", at)
+        if end < 0 or end + 1 == len(text):
+            raise PyfpmError("missing closing embrace in the access.format")
+        modifier = text[at + 1 : end]
+        at = end + 1
+    return modifier, text[at : at + 1], at + 1
+
+
+# Escaping
+
+
+# By nginx's rule, and in its spelling.
+_TEXT_ESCAPES = [chr(byte) if 32 <= byte < 127 and chr(byte) not in '"\\' else f"\\x{byte:02X}" for byte in range(256)]
+
+
+def _escape_text(text: str) -> str:
+    try:
+        data = text.encode("latin-1")  # environ holds the client's bytes so (PEP 3333)
+    except UnicodeEncodeError:
+        data = text.encode("utf-8", "backslashreplace")
+    return "".join([_TEXT_ESCAPES[byte] for byte in data])
+
+
+def _escape_json(text: str) -> str:
+    try:
+        shown = text.encode("latin-1").decode()  # the client's bytes are UTF-8, mostly
+    except UnicodeError:
+        shown = text  # or else each of them stays a character
+    return "".join([_json_character(ord(character)) for character in shown])
+
+
+def _json_character(code: int) -> str:
+    if code in (0x22, 0x5C):
+        return "\\" + chr(code)
+    if 32 <= code < 127:
+        return chr(code)
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    code -= 0x10000
+    return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"

@@ -1,0 +1,1 @@
+"""The master process: root, or whoever starts pyfpm. Reads configuration, binds, counts, decides."""

@@ -1,0 +1,35 @@
+"""When to try again something that keeps failing.
+
+Runs in: master.   Pure: no system call, no clock, no log.
+Fails by: nothing to fail at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 30.0
+YOUNG = 5.0  # seconds; a worker that has lived longer, or has answered a request, did start
+
+
+@dataclass(frozen=True, slots=True)
+class Streak:
+    """Failures in a row, and the monotonic time before which nobody should try again."""
+
+    failures: int = 0
+    not_before: float = 0.0
+
+    def after_failure(self, now: float) -> Streak:
+        """One more: the first is tried again at once, then after 0.1 s, twice that, … up to 30 s."""
+        failures = self.failures + 1
+        pause = 0.0 if failures == 1 else min(FIRST_PAUSE * 2 ** min(failures - 2, 16), LONGEST_PAUSE)
+        return Streak(failures, now + pause)
+
+    def allows(self, now: float) -> bool:
+        return now >= self.not_before
+
+
+def died_young(lived: float, requests: int) -> bool:
+    """Whether a death says that the worker cannot start, rather than that a request killed it."""
+    return lived < YOUNG and requests == 0

@@ -1,0 +1,91 @@
+"""The register of a pool's processes: pid, slot, generation, since when.
+
+Runs in: master.   Pure: no system call, no clock, no log. It holds sockets and descriptors and touches none.
+Fails by: KeyError for a slot twice taken, which would be our own bug.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
+
+    from pyfpm.master.outputs import Output
+
+
+@dataclass
+class Process:
+    """What the master holds of any process below it. Times are monotonic seconds."""
+
+    channel: socket.socket
+    generation: int
+    since: float
+    pid: int = 0
+    pidfd: int = -1
+    ready: bool = False
+    outputs: list[Output] = field(default_factory=list)
+    reason: str = ""  # what it said of its own failure, if it did
+
+    def label(self) -> str:
+        return f"child {self.pid}"
+
+
+@dataclass
+class Template(Process):
+    """The process that forks a pool's workers. `finished`: it has done its part, its end is no failure."""
+
+    finished: bool = False
+
+    def label(self) -> str:
+        return f"template {self.pid}"
+
+
+@dataclass
+class Child(Process):
+    """A worker as the master sees it, from the order to fork it until its burial. It has a pid once it is born."""
+
+    slot: int = 0
+    pipes: tuple[int, ...] = ()  # of its stdout and stderr, until it has a name to put before its lines
+    pressed: signal.Signals | None = None  # the strongest request to leave that it has had
+    access_log: int = 0  # which opening of the access log it writes to
+
+
+class Children:
+    """The workers of one pool by slot."""
+
+    def __init__(self, slots: int) -> None:
+        self._by_slot: dict[int, Child] = {}
+        self._slots = slots
+
+    def __iter__(self) -> Iterator[Child]:
+        return iter(list(self._by_slot.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_slot)
+
+    def free_slot(self) -> int:
+        return next(slot for slot in range(self._slots) if slot not in self._by_slot)
+
+    def add(self, child: Child) -> None:
+        if child.slot in self._by_slot:
+            raise KeyError(f"slot {child.slot} is taken: {self._by_slot}")
+        self._by_slot[child.slot] = child
+
+    def remove(self, child: Child) -> None:
+        del self._by_slot[child.slot]
+
+    def in_slot(self, slot: int) -> Child | None:
+        return self._by_slot.get(slot)
+
+    def with_pid(self, pid: int) -> Child | None:
+        return next((child for child in self._by_slot.values() if child.pid == pid), None)
+
+    def unready(self) -> list[Child]:
+        return [child for child in self._by_slot.values() if not child.ready]
+
+    def has_ready(self) -> bool:
+        return any(child.ready for child in self._by_slot.values())

@@ -1,0 +1,234 @@
+"""The sockets of the pools: bind, inherit, give to an owner, take away.
+
+Runs in: master, as root if it was started so.
+Fails by: StartError naming the address and the reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+import struct
+import time
+from collections.abc import Iterable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyfpm.config.directives import PoolSettings
+from pyfpm.config.values import Address
+from pyfpm.errors import StartError
+from pyfpm.logs.error_log import ErrorLog
+from pyfpm.master.accounts import gid_of, primary_group_of, uid_of
+
+FIRST_INHERITED = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
+KERNEL_MAXIMUM = 65535  # listen(2) cuts it to net.core.somaxconn; CPython would read -1 as 0
+BIND_TRIES = 20  # workers of a killed master drop its listener within moments; nginx tries five times, too
+BIND_PAUSE = 0.05
+_UCRED = struct.Struct("3i")
+
+
+@dataclass
+class Listener:
+    """A listening socket, and whether the file it may have is ours to remove."""
+
+    socket: socket.socket
+    address: Address
+    inherited: bool = False
+
+    def close(self) -> None:
+        """Close it; a unix socket's file goes with it, unless somebody else made it or has replaced it."""
+        if self.address.kind == "unix" and not self.inherited:
+            with contextlib.suppress(OSError):
+                os.unlink(self.address.path)
+        self.socket.close()
+
+
+def take_inherited(environ: MutableMapping[str, str], pid: int) -> list[socket.socket]:
+    """The sockets that systemd or another parent hands over (LISTEN_FDS), if they are meant for `pid`.
+
+    The variables are removed, so that nobody below us takes them for his own.
+    """
+    meant_for, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
+    environ.pop("LISTEN_FDNAMES", None)
+    if meant_for != str(pid) or not count.isdecimal():
+        return []
+    taken = []
+    for descriptor in range(FIRST_INHERITED, FIRST_INHERITED + int(count)):
+        with contextlib.suppress(OSError):  # not a socket, or not open at all
+            os.set_inheritable(descriptor, False)
+            taken.append(socket.socket(fileno=descriptor))
+    return taken
+
+
+def open_listener(settings: PoolSettings, inherited: list[socket.socket], log: ErrorLog) -> Listener:
+    """The listener of a pool: an inherited socket with the same address, or a new one."""
+    for candidate in inherited:
+        if _is_at(candidate, settings.listen):
+            inherited.remove(candidate)
+            candidate.setblocking(True)
+            log.notice(f'using inherited socket fd={candidate.fileno()}, "{settings.listen.show()}"')
+            return Listener(candidate, settings.listen, inherited=True)
+    try:
+        made = _bind_unix(settings) if settings.listen.kind == "unix" else _bind_tcp(settings.listen, log)
+        backlog = settings.listen_backlog
+        made.listen(KERNEL_MAXIMUM if backlog < 0 else backlog)
+    except OSError as error:
+        raise StartError(
+            f"unable to bind listening socket for address '{settings.listen.show()}': {error.strerror} ({error.errno})"
+        ) from error
+    return Listener(made, settings.listen)
+
+
+def close_strangers(inherited: Iterable[socket.socket], log: ErrorLog) -> None:
+    """Close what was handed over and belongs to no pool: an open socket that nobody accepts from hangs its clients."""
+    for stranger in inherited:
+        log.warning(f"inherited socket fd={stranger.fileno()} at {stranger.getsockname()!r} belongs to no pool: closed")
+        stranger.close()
+
+
+def _is_at(candidate: socket.socket, address: Address) -> bool:
+    name = candidate.getsockname()
+    if address.kind == "unix":
+        return candidate.family == socket.AF_UNIX and name == address.path
+    if candidate.family not in (socket.AF_INET, socket.AF_INET6) or name[1] != address.port:
+        return False
+    if not address.host:
+        return name[0] in ("::", "0.0.0.0")
+    return any(name[0] == known[0] for _, known in _resolve(address))
+
+
+# ── unix ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _bind_unix(settings: PoolSettings) -> socket.socket:
+    path = settings.listen.path
+    _clear_the_way(path)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # The umask, not a later chmod: the socket must at no moment be open to more than listen.mode allows.
+        before = os.umask(0o777 & ~settings.listen_mode)
+        try:
+            made.bind(path)
+        finally:
+            os.umask(before)
+        _give_to_owner(path, settings)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _clear_the_way(path: str) -> None:
+    """Remove a socket that nobody serves; refuse one that somebody does, and whatever is not a socket."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise StartError(f"{path} exists and is not a socket: remove it, or choose another path to listen on")
+    if _is_served(path):
+        raise StartError(f"Another pyfpm instance seems to already listen on {path}")
+    os.unlink(path)
+
+
+def _is_served(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except BlockingIOError:
+            return True  # its queue is full
+        except OSError:
+            return False
+        # The credentials are those of the process that called listen(2). When that was a master that has been killed,
+        # what answers is a worker of his that finishes its last request.
+        owner, _, _ = _UCRED.unpack(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return owner == 0 or os.path.exists(f"/proc/{owner}")
+
+
+def _give_to_owner(path: str, settings: PoolSettings) -> None:
+    if settings.listen_acl_users or settings.listen_acl_groups:
+        _set_acl(path, settings)
+        return
+    owner = uid_of(settings.listen_owner) if settings.listen_owner else -1
+    group = -1
+    if settings.listen_group:
+        group = gid_of(settings.listen_group)
+    elif settings.listen_owner:
+        group = primary_group_of(settings.listen_owner)
+    if (owner, group) != (-1, -1):
+        os.chown(path, owner, group)
+
+
+_ACL_HEADER = struct.Struct("<I")  # version 2, linux/posix_acl_xattr.h
+_ACL_ENTRY = struct.Struct("<HHI")
+_USER_OBJ, _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+_READ_WRITE = 6
+_NO_ID = 0xFFFFFFFF
+
+
+def _set_acl(path: str, settings: PoolSettings) -> None:
+    """Give the ACL users and groups read and write, as acl(5) has it; the classes of the mode stay as they are."""
+    mode = settings.listen_mode
+    entries = [(_USER_OBJ, mode >> 6 & 7, _NO_ID)]
+    entries += sorted((_USER, _READ_WRITE, uid_of(name)) for name in settings.listen_acl_users)
+    entries.append((_GROUP_OBJ, mode >> 3 & 7, _NO_ID))
+    entries += sorted((_GROUP, _READ_WRITE, gid_of(name)) for name in settings.listen_acl_groups)
+    entries += [(_MASK, _READ_WRITE | mode >> 3 & 7, _NO_ID), (_OTHER, mode & 7, _NO_ID)]
+    packed = _ACL_HEADER.pack(2) + b"".join(_ACL_ENTRY.pack(*entry) for entry in entries)
+    os.setxattr(path, "system.posix_acl_access", packed)
+
+
+# ── TCP ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _resolve(address: Address) -> list[tuple[int, tuple[Any, ...]]]:
+    """(family, socket address) of everything that the host's name stands for."""
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return [(family, name) for family, _, _, _, name in found]
+    except socket.gaierror as error:
+        raise StartError(f"cannot resolve '{address.host}' of '{address.show()}': {error.strerror}") from error
+
+
+def _bind_tcp(address: Address, log: ErrorLog) -> socket.socket:
+    if not address.host:
+        try:
+            return _bind_one(socket.AF_INET6, ("::", address.port), dual_stack=True)
+        except OSError as error:
+            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                raise
+            log.notice("Failed implicitly binding to ::, retrying with 0.0.0.0")
+            return _bind_one(socket.AF_INET, ("0.0.0.0", address.port))
+    found = _resolve(address)
+    for _, other in found[1:]:
+        log.warning(f"Found multiple addresses for {address.host}, {other[0]} ignored")
+    return _bind_one(*found[0])
+
+
+def _bind_one(family: int, name: tuple[Any, ...], *, dual_stack: bool = False) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual_stack))
+        _bind_patiently(made, name)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _bind_patiently(made: socket.socket, name: tuple[Any, ...]) -> None:
+    for _ in range(BIND_TRIES):
+        try:
+            made.bind(name)
+            return
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        time.sleep(BIND_PAUSE)
+    made.bind(name)

@@ -1,0 +1,52 @@
+"""Wait for whatever comes first, and tell whoever waits for it.
+
+Runs in: master.
+Fails by: OSError from epoll.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+from collections.abc import Callable, Iterator
+
+Callback = Callable[[float], None]
+
+
+class Loop:
+    """Descriptors to read from, each with what to do; the only place where the master waits.
+
+    `clock` gives monotonic seconds. Callbacks get the time of the wake-up: nobody else in the master reads a clock.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self._selector = selectors.EpollSelector()
+
+    def watch(self, descriptor: int, callback: Callback) -> None:
+        self._selector.register(descriptor, selectors.EVENT_READ, callback)
+
+    def forget(self, descriptor: int) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(descriptor)
+
+    def wait(self, seconds: float) -> float:
+        """Wait at most so long, call what is due, and return the time."""
+        ready = self._selector.select(seconds)
+        now = self.clock()
+        for key, _ in ready:
+            # An earlier callback of this round may have closed this one.
+            if self._selector.get_map().get(key.fd) is key:
+                key.data(now)
+        return now
+
+    @contextlib.contextmanager
+    def watching(self, descriptor: int, callback: Callback) -> Iterator[None]:
+        self.watch(descriptor, callback)
+        try:
+            yield
+        finally:
+            self.forget(descriptor)
+
+    def close(self) -> None:
+        self._selector.close()

@@ -1,0 +1,256 @@
+"""What a start would refuse although every value is right: users, paths, sockets, interpreters, limits.
+
+Runs in: master, before anything is opened; -t runs the same. It creates nothing.
+Fails by: returning problems. What is only worth a line in the log comes from `notices`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import stat
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pyfpm.config.directive import Settings, directive_of, name_of
+from pyfpm.config.directives import GlobalSettings, PoolSettings
+from pyfpm.config.values import show
+from pyfpm.errors import Problem, PyfpmError, StartError
+from pyfpm.logs.access_log import compile_format
+from pyfpm.master import front_way
+from pyfpm.master.accounts import Identity, gid_of, identity_of, uid_of
+from pyfpm.master.interpreters import interpreter_fault
+from pyfpm.master.reach import Need, obstacle
+from pyfpm.master.spawn import PACKAGE, interpreter_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pyfpm.config.directives import Configuration
+
+LONGEST_SOCKET_PATH = 107  # sockaddr_un.sun_path, unix(7), less its zero byte
+LARGEST_RECORD = 64 * 1024  # of the settings as a template receives them; one message must hold them
+LARGEST_ID = 2**32 - 2  # the one above means "leave it"
+_ROOT_ONLY = ("user", "group", "chroot", "process_priority")
+
+Asked = dict[tuple[object, ...], str]
+
+
+def examine(configuration: Configuration, *, as_root: bool, allow_root: bool) -> list[Problem]:
+    """Everything found, over all pools. `allow_root` is -R."""
+    problems = list(_global_problems(configuration))
+    asked: Asked = {}
+    for pool in configuration.pools:
+        problems += _settings_problems(pool, as_root)
+        accounts = list(_account_problems(pool, as_root))
+        problems += accounts or _user_problems(pool, as_root, allow_root, asked)
+    return problems
+
+
+def notices(configuration: Configuration, *, as_root: bool) -> list[str]:
+    """What is odd and stops nobody: for the log, at NOTICE."""
+    lines = []
+    if not as_root and configuration.global_.process_priority is not None:
+        lines.append(f"{_ignored(GlobalSettings, 'process_priority')}")
+    for pool in configuration.pools:
+        if not as_root:
+            ignored = [attribute for attribute in _ROOT_ONLY if getattr(pool, attribute) is not None]
+            lines += [f"[pool {pool.name}] {_ignored(PoolSettings, attribute)}" for attribute in ignored]
+        elif not list(_account_problems(pool, as_root)):
+            lines += [f"[pool {pool.name}] {line}" for line in front_way.notices(pool)]
+    return lines
+
+
+def _ignored(settings: type[Settings], attribute: str) -> str:
+    return f"'{name_of(settings, attribute)}' directive is ignored when FPM is not running as root"
+
+
+def _problem(settings: Settings, attribute: str, reason: str, advice: str = "") -> Problem:
+    if isinstance(settings, PoolSettings):
+        reason = f"[pool {settings.name}] {reason}"
+    return Problem(settings.where(attribute), name_of(type(settings), attribute), reason, advice)
+
+
+# ── what does not depend on the pool's user ─────────────────────────────────────────────────────────────────────────
+
+
+def _global_problems(configuration: Configuration) -> Iterator[Problem]:
+    settings = configuration.global_
+    if configuration.prefix is not None and not os.path.isdir(configuration.prefix):
+        reason = f"the global prefix '{configuration.prefix}' does not exist or is not a directory"
+        yield Problem("", "", reason)
+    for attribute in ("pid", "error_log"):
+        yield from _file_problem(settings, attribute, getattr(settings, attribute))
+    yield from _limit_problem(settings)
+
+
+def _settings_problems(pool: PoolSettings, as_root: bool) -> list[Problem]:
+    return [
+        *_prefix_problem(pool),
+        *_socket_problem(pool, as_root),
+        *_file_problem(pool, "access_log", pool.access_log),
+        *_format_problem(pool),
+        *_limit_problem(pool),
+        *_size_problem(pool),
+    ]
+
+
+def _prefix_problem(pool: PoolSettings) -> Iterator[Problem]:
+    if pool.prefix is not None and not os.path.isdir(pool.prefix):
+        yield _problem(pool, "prefix", f"the prefix '{pool.prefix}' does not exist or is not a directory")
+
+
+def _file_problem(settings: Settings, attribute: str, path: str | None) -> Iterator[Problem]:
+    """A file that the master will make or write."""
+    if path is None:
+        return
+    problem = partial(_problem, settings, attribute)
+    if os.path.isdir(path):
+        yield problem(f"'{path}' is a directory", "write the path of a file")
+    elif os.path.exists(path):
+        if not os.access(path, os.W_OK):
+            yield problem(f"'{path}' cannot be written")
+    else:
+        yield from _folder_problem(problem, path)
+
+
+def _folder_problem(problem: Callable[..., Problem], path: str) -> Iterator[Problem]:
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        yield problem(f"the directory '{folder}' does not exist", f"create it: mkdir -p {folder}")
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        yield problem(f"the directory '{folder}' cannot be written")
+
+
+def _socket_problem(pool: PoolSettings, as_root: bool) -> Iterator[Problem]:
+    path = pool.listen.path
+    if pool.listen.kind != "unix":
+        return
+    length = len(os.fsencode(path))
+    problem = partial(_problem, pool, "listen")
+    if length > LONGEST_SOCKET_PATH:
+        yield problem(f"'{path}' has {length} bytes; the path of a unix socket has at most {LONGEST_SOCKET_PATH}")
+    elif os.path.lexists(path):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            yield problem(f"'{path}' exists and is not a socket", "remove it, or choose another path")
+    else:
+        yield from _folder_problem(problem, path)
+    if not as_root:
+        yield from _gift_problem(pool)
+    elif reason := front_way.fault(pool):
+        yield problem(reason, "listen in a folder that the front server can enter, such as /run/pyfpm")
+
+
+def _gift_problem(pool: PoolSettings) -> Iterator[Problem]:
+    """Only root can give a socket to somebody else; names that do not exist are reported elsewhere."""
+    if pool.listen_acl_users or pool.listen_acl_groups:
+        return
+    with contextlib.suppress(StartError):
+        if pool.listen_owner and uid_of(pool.listen_owner) != os.geteuid():
+            yield _problem(pool, "listen_owner", f"only root can give a socket to user '{pool.listen_owner}'")
+        if pool.listen_group and gid_of(pool.listen_group) not in (os.getegid(), *os.getgroups()):
+            yield _problem(pool, "listen_group", f"only root can give a socket to group '{pool.listen_group}'")
+
+
+def _format_problem(pool: PoolSettings) -> Iterator[Problem]:
+    try:
+        compile_format(pool.access_format)
+    except PyfpmError as error:
+        name = name_of(PoolSettings, "access_format")
+        yield _problem(pool, "access_format", f"wrong format for {name} '{pool.access_format}': {error}")
+
+
+def _limit_problem(settings: GlobalSettings | PoolSettings) -> Iterator[Problem]:
+    """A limit above the hard one needs a right that only root has; a limit that is unset is 0."""
+    for attribute, which in (("rlimit_files", resource.RLIMIT_NOFILE), ("rlimit_core", resource.RLIMIT_CORE)):
+        wanted, hard = getattr(settings, attribute), _highest(which)
+        too_high = hard != resource.RLIM_INFINITY and (wanted > hard or wanted == resource.RLIM_INFINITY)
+        if wanted and too_high:
+            shown = show(directive_of(type(settings), attribute).kind, wanted)
+            yield _problem(settings, attribute, f"{shown} is above the limit of {hard} that this process may set")
+
+
+def _highest(which: int) -> int:
+    if os.geteuid() != 0:
+        return resource.getrlimit(which)[1]
+    if which == resource.RLIMIT_NOFILE:
+        with open("/proc/sys/fs/nr_open", encoding="ascii") as file:
+            return int(file.read())
+    return resource.RLIM_INFINITY
+
+
+def _size_problem(pool: PoolSettings) -> Iterator[Problem]:
+    size = len(json.dumps(pool.template_record()))
+    if size > LARGEST_RECORD:
+        reason = f"the settings of this pool have {size} bytes; a template can be told {LARGEST_RECORD}"
+        yield _problem(pool, "env", reason, "keep large values in a file that the application reads")
+
+
+# ── users, and what they can reach ──────────────────────────────────────────────────────────────────────────────────
+
+
+def _account_problems(pool: PoolSettings, as_root: bool) -> Iterator[Problem]:
+    """Names of users and groups that do not exist, and a pool without a user where it needs one."""
+    wanted: list[tuple[str, str | None, Callable[[str], int]]] = []
+    if as_root:
+        if pool.user is None:
+            yield _problem(pool, "user", "user has not been defined", "write user = NAME, the user of the application")
+        wanted += [("user", pool.user, uid_of), ("group", pool.group, gid_of)]
+    if pool.listen.kind == "unix":
+        wanted += [("listen_owner", pool.listen_owner, uid_of), ("listen_group", pool.listen_group, gid_of)]
+        wanted += [("listen_acl_users", name, uid_of) for name in pool.listen_acl_users]
+        wanted += [("listen_acl_groups", name, gid_of) for name in pool.listen_acl_groups]
+    for attribute, name, look_up in wanted:
+        try:
+            if name is not None and look_up(name) > LARGEST_ID:
+                yield _problem(pool, attribute, f"{name} is too large for an id")
+        except StartError as error:
+            yield _problem(pool, attribute, str(error))
+
+
+def _user_problems(pool: PoolSettings, as_root: bool, allow_root: bool, asked: Asked) -> list[Problem]:
+    who = identity_of(pool) if as_root else None
+    if who is not None and 0 in (who.uid, who.gid) and not allow_root:
+        attribute = "user" if who.uid == 0 else "group"
+        return [_problem(pool, attribute, "please specify user and group other than root", "or start with -R")]
+    chroot = pool.chroot if as_root else None
+    if chroot and not os.path.isdir(chroot):
+        return [_problem(pool, "chroot", f"the chroot path '{chroot}' does not exist or is not a directory")]
+    return [*_reach_problems(pool, who, chroot), *_interpreter_problem(pool, who, chroot, asked)]
+
+
+def _reach_problems(pool: PoolSettings, who: Identity | None, chroot: str | None) -> Iterator[Problem]:
+    def reason(path: str, need: Need) -> str:
+        return _obstacle(path, who, need, chroot)
+
+    if pool.chdir and (found := reason(pool.chdir, Need.ENTER)):
+        yield _problem(pool, "chdir", found)
+    for path in pool.pythonpath:
+        if found := reason(path, Need.IMPORT):
+            yield _problem(pool, "pythonpath", found)
+    if found := reason(str(PACKAGE), Need.IMPORT):
+        advice = "install pyfpm where the users of all pools can read it; a pool's processes run its code"
+        yield Problem(pool.where(), "", f"[pool {pool.name}] pyfpm itself is out of reach: {found}", advice)
+
+
+def _interpreter_problem(
+    pool: PoolSettings, who: Identity | None, chroot: str | None, asked: Asked
+) -> Iterator[Problem]:
+    python = interpreter_of(pool)
+    key = (python, who, chroot)
+    if key not in asked:
+        stopped_by = _obstacle(python, who, Need.RUN, chroot)
+        asked[key] = stopped_by or interpreter_fault(python, who, chroot=chroot)
+    if asked[key]:
+        attribute = "virtualenv" if pool.virtualenv else "python"
+        yield _problem(pool, attribute, asked[key], "name an interpreter that this user can run")
+
+
+def _obstacle(path: str, who: Identity | None, need: Need, chroot: str | None) -> str:
+    if who is None:
+        who = Identity(os.geteuid(), os.getegid(), tuple(os.getgroups()))
+    label = f"user '{who.name or who.uid}'"
+    found = obstacle(path, who, label, need, root=chroot or "/")
+    return f"{found} (inside the chroot {chroot})" if found and chroot else found

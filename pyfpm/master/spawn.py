@@ -1,0 +1,126 @@
+"""Start a template: its descriptors, its environment, its user, and then the pool's own interpreter.
+
+Runs in: master; between fork and exec in the new process.
+Fails by: OSError when there is no process or descriptor to be had. What goes wrong in the new process it says itself,
+as LoadFailed on its channel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyfpm
+from pyfpm import kernel, messages
+from pyfpm.config.directives import PoolSettings
+from pyfpm.errors import StartError
+from pyfpm.fork import EXIT_INTERNAL, fork_child, leave
+from pyfpm.master.accounts import Identity, identity_of
+from pyfpm.master.privileges import become
+
+PACKAGE = Path(pyfpm.__file__).resolve().parent
+BOOTSTRAP = PACKAGE / "template" / "bootstrap.py"
+# What service managers tell their main process is not for a pool, even where `clear_env = no`.
+_MASTERS_OWN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+
+
+@dataclass(frozen=True)
+class Spawned:
+    """A template process as it left for its exec: what the master holds of it."""
+
+    pid: int
+    channel: socket.socket
+    stdout: int
+    stderr: int
+
+
+def interpreter_of(settings: PoolSettings) -> str:
+    """The pool's interpreter: the one named, the one of its virtual environment, or ours."""
+    if settings.virtualenv:
+        return os.path.join(settings.virtualenv, "bin", "python")
+    return settings.python or sys.executable
+
+
+def environment_of(settings: PoolSettings, identity: Identity | None, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a pool's processes: PHP-FPM's rules, USER and HOME included."""
+    made: dict[str, str] = {}
+    if not settings.clear_env:
+        made.update({name: value for name, value in environ.items() if name not in _MASTERS_OWN})
+    if identity is not None and identity.name:
+        made.update(USER=identity.name, HOME=identity.home)
+    made.update(settings.env)
+    return made
+
+
+def start_template(
+    settings: PoolSettings, *, listener: socket.socket, scoreboard: int, generation: int, preload: str
+) -> Spawned:
+    """Fork and exec a template for a pool; its greeting is on the way when this returns."""
+    identity = identity_of(settings)
+    with contextlib.ExitStack() as undo:
+        ours, theirs = messages.socket_pair()
+        undo.callback(ours.close)
+        stdout, their_stdout = os.pipe()
+        undo.callback(os.close, stdout)
+        stderr, their_stderr = os.pipe()
+        undo.callback(os.close, stderr)
+        record = settings.template_record() | {
+            "preload": preload,
+            "slots": settings.pm_max_children,
+            "generation": generation,
+            "master": os.getpid(),
+            "dumpable": settings.process_dumpable or identity is None,
+            "access_log": settings.access_log is not None,
+        }
+        greeting = messages.Greeting(text=json.dumps(record), descriptors=(listener.fileno(), scoreboard))
+        try:
+            # Before the fork: the socket's buffer keeps it until the new interpreter reads it.
+            messages.send(ours, greeting)
+            environment = environment_of(settings, identity, os.environ)
+            pid = fork_child(
+                lambda: _become_template(settings, identity, environment, theirs, their_stdout, their_stderr)
+            )
+        finally:
+            theirs.close()
+            os.close(their_stdout)
+            os.close(their_stderr)
+        os.set_blocking(stdout, False)
+        os.set_blocking(stderr, False)
+        undo.pop_all()
+    return Spawned(pid, ours, stdout, stderr)
+
+
+def _become_template(
+    settings: PoolSettings,
+    identity: Identity | None,
+    environment: dict[str, str],
+    channel: socket.socket,
+    stdout: int,
+    stderr: int,
+) -> None:
+    """In the new process: arrange the standard streams, drop to the pool's user, become its interpreter."""
+    python = interpreter_of(settings)
+    step = "arrange its streams"
+    try:
+        os.setsid()  # Ctrl-C at the master's terminal is for the master alone
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        os.set_inheritable(channel.fileno(), True)
+        step = f"become user '{settings.user}'" if identity else f"enter {settings.chdir}"
+        become(identity, settings)
+        kernel.die_with_parent(signal.SIGTERM)
+        step = f"run {python}"
+        os.execve(python, [python, str(BOOTSTRAP), str(channel.fileno()), kernel.TITLE_FILLER], environment)
+    except (OSError, StartError) as error:
+        with contextlib.suppress(OSError):
+            messages.send(channel, messages.LoadFailed(text=f"the template cannot {step}: {error}"))
+        leave(EXIT_INTERNAL)

@@ -1,0 +1,264 @@
+"""How to speak: every sentence between master, template and worker, and the socket it travels on.
+
+Runs in: every process, Python 3.9 and up.
+Fails by: MessageError for anything that is not one of the sentences below; OSError from the socket.
+
+A message is one SOCK_SEQPACKET packet: a kind byte, a fixed struct, and for some kinds UTF-8 text to the end.
+Descriptors ride along as SCM_RIGHTS. What a template or worker says is gossip: it is decoded into one of these
+types, bounded, or refused; nothing is unpickled, and the sender is known by SCM_CREDENTIALS, which the kernel fills.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+import struct
+
+from pyfpm.errors import MessageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
+
+LARGEST_TEXT = 96 * 1024  # a packet must fit the socket's send buffer, 208 KiB by default
+MOST_DESCRIPTORS = 4
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
+
+
+class Message:
+    """One sentence. Subclasses name their numbers in `__slots__`; `text` and `descriptors` are there if declared."""
+
+    kind: ClassVar[bytes]
+    layout: ClassVar[struct.Struct] = struct.Struct("<")
+    fields: ClassVar[tuple[str, ...]] = ()
+    has_text: ClassVar[bool] = False
+    descriptors_allowed: ClassVar[tuple[int, int]] = (0, 0)
+
+    def __init__(self, *numbers: int, text: str = "", descriptors: tuple[int, ...] = ()) -> None:
+        for name, number in zip(self.fields, numbers):
+            setattr(self, name, number)
+        self.text = text
+        self.descriptors = descriptors
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return tuple(getattr(self, name) for name in self.fields)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Message)
+            and type(self) is type(other)
+            and (self.numbers, self.text, self.descriptors) == (other.numbers, other.text, other.descriptors)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # compared in tests, never a key
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.numbers}, text={self.text[:80]!r}, descriptors={self.descriptors})"
+
+
+# ── master to template ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Greeting(Message):
+    """The pool's settings as JSON (text), the listener and the scoreboard (descriptors). Always the first."""
+
+    kind = b"G"
+    has_text = True
+    descriptors_allowed = (2, 2)
+
+
+class ForkWorker(Message):
+    """Fork a worker for `slot`. Descriptors: its mailbox, stdout, stderr and, if the pool has one, the access log."""
+
+    kind = b"F"
+    layout = struct.Struct("<I")
+    fields = ("slot",)
+    descriptors_allowed = (3, 4)
+    slot: int
+
+
+# ── template to master ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Loaded(Message):
+    """The template can fork workers now; `text` says what is worth a line in the log, or nothing."""
+
+    kind = b"L"
+    has_text = True
+
+
+class Unclean(Message):
+    """Importing the application left something behind that does not survive a fork; `text` says what and whose."""
+
+    kind = b"U"
+    has_text = True
+
+
+class ForkFailed(Message):
+    """No worker for `slot`: fork(2) said `error`."""
+
+    kind = b"E"
+    layout = struct.Struct("<Ii")
+    fields = ("slot", "error")
+    slot: int
+    error: int
+
+
+# ── template or worker to master ────────────────────────────────────────────────────────────────────────────────────
+
+
+class LoadFailed(Message):
+    """The application, or the way to it, cannot be loaded; `text` is the reason, then the traceback."""
+
+    kind = b"X"
+    has_text = True
+
+
+class Said(Message):
+    """Something for the error log: `level` as in logs.error_log, `text` of one line or several."""
+
+    kind = b"S"
+    layout = struct.Struct("<B")
+    fields = ("level",)
+    has_text = True
+    level: int
+
+
+# ── worker to master ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Born(Message):
+    """A worker is the master's child now. Its pid is in the credentials, so it cannot be made up."""
+
+    kind = b"B"
+
+
+class Ready(Message):
+    """The worker has the application and accepts connections."""
+
+    kind = b"R"
+
+
+# ── master to worker ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class NewAccessLog(Message):
+    """Write the access log to this descriptor from now on."""
+
+    kind = b"A"
+    descriptors_allowed = (1, 1)
+
+
+class GiveUp(Message):
+    """The peer of request `number` has been silent too long: give it up, if it is still the one in hand."""
+
+    kind = b"T"
+    layout = struct.Struct("<Q")
+    fields = ("number",)
+    number: int
+
+
+_KINDS: dict[bytes, type[Message]] = {
+    message.kind: message
+    for message in (
+        Greeting,
+        ForkWorker,
+        Loaded,
+        Unclean,
+        ForkFailed,
+        LoadFailed,
+        Said,
+        Born,
+        Ready,
+        NewAccessLog,
+        GiveUp,
+    )
+}
+
+
+class Sender:
+    """Who sent a message, as the kernel knows it; all zero where credentials were not asked for."""
+
+    __slots__ = ("gid", "pid", "uid")
+
+    def __init__(self, pid: int = 0, uid: int = 0, gid: int = 0) -> None:
+        self.pid = pid
+        self.uid = uid
+        self.gid = gid
+
+
+def encode(message: Message) -> bytes:
+    """The packet for `message`. A text over LARGEST_TEXT bytes loses its middle: both ends of a traceback matter."""
+    text = message.text.encode("utf-8", "replace")
+    if len(text) > LARGEST_TEXT:
+        half = LARGEST_TEXT // 2 - 16
+        text = text[:half] + b"\n[...]\n" + text[-half:]
+    return message.kind + message.layout.pack(*message.numbers) + text
+
+
+def decode(packet: bytes, descriptors: tuple[int, ...] = ()) -> Message:
+    """The message in `packet`; MessageError for everything else, whatever the bytes are."""
+    shape = _KINDS.get(packet[:1])
+    if shape is None:
+        raise MessageError(f"unknown kind of message {packet[:1]!r}")
+    fixed = 1 + shape.layout.size
+    if len(packet) < fixed:
+        raise MessageError(f"{shape.__name__} of {len(packet)} bytes, at least {fixed} expected")
+    text = packet[fixed:]
+    if len(text) > (LARGEST_TEXT if shape.has_text else 0):
+        raise MessageError(f"{shape.__name__} with {len(text)} bytes of text")
+    least, most = shape.descriptors_allowed
+    if not least <= len(descriptors) <= most:
+        raise MessageError(f"{shape.__name__} with {len(descriptors)} descriptors")
+    numbers = shape.layout.unpack_from(packet, 1)
+    return shape(*numbers, text=text.decode("utf-8", "replace"), descriptors=descriptors)
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a channel: ours, non-blocking and told who sends; theirs, blocking, to be handed over."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    return ours, theirs
+
+
+def send(channel: socket.socket, message: Message) -> None:
+    """Send one message whole. OSError if the other end is gone; BlockingIOError if a non-blocking channel is full."""
+    rights = array.array("i", message.descriptors)
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
+    channel.sendmsg([encode(message)], ancillary, socket.MSG_NOSIGNAL)
+
+
+def receive(channel: socket.socket) -> tuple[Message, Sender] | None:
+    """The next message and its sender; None when the other end has closed.
+
+    BlockingIOError if a non-blocking channel has none. MessageError if it is none of ours: what descriptors came
+    with it are closed. recvmsg itself and not socket.recv_fds: with SO_PASSCRED on, credentials would take the room
+    of the descriptors and MSG_CTRUNC would be the only sign of it.
+    """
+    room = socket.CMSG_SPACE(MOST_DESCRIPTORS * array.array("i").itemsize) + socket.CMSG_SPACE(_CREDENTIALS.size)
+    packet, ancillary, flags, _ = channel.recvmsg(LARGEST_TEXT + 64, room, socket.MSG_CMSG_CLOEXEC)
+    if not packet and not ancillary:
+        return None
+    descriptors, sender = _read_ancillary(ancillary)
+    try:
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            raise MessageError("a message too large, or with too many descriptors")
+        return decode(packet, descriptors), sender
+    except MessageError:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
+
+
+def _read_ancillary(ancillary: list[tuple[int, int, bytes]]) -> tuple[tuple[int, ...], Sender]:
+    descriptors = array.array("i")
+    sender = Sender()
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
+        elif level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            sender = Sender(*_CREDENTIALS.unpack(payload[: _CREDENTIALS.size]))
+    return tuple(descriptors), sender

@@ -1,0 +1,32 @@
+"""Bring pyfpm into an interpreter that has none installed, then become the template.
+
+Runs in: template, started by path by master/spawn.py with the pool's own interpreter, Python 3.9 and up.
+Fails by: a traceback on stderr and exit code 1, when this interpreter cannot run pyfpm's code at all.
+
+Only the name `pyfpm` is added: the folder around the package (the master's site-packages, most often) never gets on
+the tenant's sys.path, and another pyfpm in the tenant's environment is not looked at.
+"""
+
+import importlib.util
+import os
+import sys
+
+
+def _adopt_package() -> None:
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    spec = importlib.util.spec_from_file_location(
+        "pyfpm", os.path.join(package, "__init__.py"), submodule_search_locations=[package]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["pyfpm"] = module
+    spec.loader.exec_module(module)
+
+
+if __name__ == "__main__":
+    del sys.path[0]  # the folder of this script
+    _adopt_package()
+    from pyfpm.template.main import main
+
+    main(int(sys.argv[1]))

@@ -1,0 +1,126 @@
+"""The template of a pool: greet, load the application once, say so, then fork a worker for each order.
+
+Runs in: template, as the pool's user, Python 3.9 and up.
+Fails by: LoadFailed to the master and exit 70; it ends quietly when the master closes the channel.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import socket
+import sys
+
+from pyfpm import kernel, messages
+from pyfpm.errors import ApplicationError
+from pyfpm.fork import EXIT_INTERNAL, fork_child, leave
+from pyfpm.scoreboard import Scoreboard
+from pyfpm.template.leftovers import Leftovers
+from pyfpm.worker.application import load_application
+from pyfpm.worker.main import run_worker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+def main(channel_descriptor: int) -> None:
+    """The life of a template. It never returns: threads that an application left running must not hold it up."""
+    channel = socket.socket(fileno=channel_descriptor)
+    received = messages.receive(channel)
+    if received is None or not isinstance(received[0], messages.Greeting):
+        leave(EXIT_INTERNAL)
+    greeting = received[0]
+    template = Template(channel, json.loads(greeting.text), greeting.descriptors)
+    template.prepare()
+    try:
+        template.load()
+    except ApplicationError as error:
+        messages.send(channel, messages.LoadFailed(text=str(error)))
+        leave(EXIT_INTERNAL)
+    template.obey()
+    leave(0)
+
+
+class Template:
+    def __init__(self, channel: socket.socket, settings: dict[str, Any], descriptors: tuple[int, ...]) -> None:
+        self.channel = channel
+        self.settings = settings
+        self.listener = socket.socket(fileno=descriptors[0])
+        self.scoreboard = Scoreboard(descriptors[1], settings["slots"])
+        self.application: Callable[..., Any] | None = None
+
+    def prepare(self) -> None:
+        """Make this interpreter the pool's: its title, its import path, its streams."""
+        kernel.set_title(f"pyfpm: pool {self.settings['pool']} template")
+        kernel.set_dumpable(self.settings["dumpable"])
+        sys.argv = ["pyfpm"]
+        sys.path[:0] = [path for path in (self.settings["chdir"], *self.settings["pythonpath"]) if path]
+        # A pipe is block-buffered by default: what an application prints would reach the log at its death.
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+
+    def load(self) -> None:
+        """Load the application if it is to be shared, and tell the master how that went."""
+        preload = self.settings["preload"]
+        note = ""
+        if preload != "no":
+            gc.disable()  # what the import leaves is frozen below: collecting meanwhile only dirties pages
+            with Leftovers() as leftovers:
+                self.application = load_application(self.settings["app"])
+            note = "; ".join(leftovers.found)
+            if note and preload == "auto":
+                # This process cannot be made clean again. The master starts another one that does not import.
+                messages.send(self.channel, messages.Unclean(text=note))
+                leave(0)
+            gc.enable()
+            gc.collect()
+        # Frozen objects are never looked at by a worker's collector, so their pages stay shared.
+        gc.freeze()
+        messages.send(self.channel, messages.Loaded(text=note))
+
+    def obey(self) -> None:
+        """Fork a worker for each order until the master closes the channel."""
+        while True:
+            received = messages.receive(self.channel)
+            if received is None:
+                return
+            order = received[0]
+            if isinstance(order, messages.ForkWorker):
+                self.fork_worker(order)
+                for descriptor in order.descriptors:
+                    os.close(descriptor)
+
+    def fork_worker(self, order: messages.ForkWorker) -> None:
+        """Fork twice, so that the worker is an orphan and becomes the child of the master, the subreaper.
+
+        The worker must not go on before that has happened: it would arm its parent-death signal on the process in the
+        middle. It waits for the end of file on a pipe that this process closes after it has reaped the one in the
+        middle, for the kernel re-parents before it reports an end.
+        """
+        gate_reader, gate_writer = os.pipe()
+
+        def become_worker() -> None:
+            os.close(gate_writer)
+            self.channel.close()
+            os.read(gate_reader, 1)
+            os.close(gate_reader)
+            run_worker(self.settings, order.slot, order.descriptors, self.listener, self.scoreboard, self.application)
+
+        def leave_an_orphan() -> None:
+            fork_child(become_worker, run_exit_functions=True)
+
+        sys.stdout.flush()  # or what is in the buffers would be written by each of us
+        sys.stderr.flush()
+        try:
+            middle = fork_child(leave_an_orphan)
+            _, status = os.waitpid(middle, 0)
+            if status != 0:
+                raise OSError(0, f"the process in the middle ended with status {status}")
+        except OSError as error:
+            messages.send(self.channel, messages.ForkFailed(order.slot, error.errno or 0))
+        finally:
+            os.close(gate_writer)
+            os.close(gate_reader)

@@ -1,0 +1,52 @@
+"""From "module:callable" to the callable, and what to say when that fails.
+
+Runs in: template, or a worker where the application is not preloaded; Python 3.9 and up.
+Fails by: ApplicationError whose text is one line of reason, then the traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+from pyfpm.errors import ApplicationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+def load_application(target: str) -> Callable[..., Any]:
+    """The WSGI callable that `target` ("package.module:attribute.attribute") names."""
+    module_name, _, path = target.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for name in path.split("."):
+            found = getattr(found, name)
+    except BaseException as error:
+        # An import may do anything, sys.exit() included: all of it is this application's failure and no one else's.
+        raise ApplicationError(f"cannot load {target}: {describe(error)}\n{format_traceback(error)}") from error
+    if not callable(found):
+        raise ApplicationError(f"cannot load {target}: {path} is {type(found).__name__}, which cannot be called")
+    return found  # type: ignore[no-any-return]
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line, its first line if it has several."""
+    try:
+        text = str(error).strip().partition("\n")[0]
+    except Exception:
+        text = "(its str() failed)"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def format_traceback(error: BaseException) -> str:
+    """The traceback as Python prints it, without pyfpm's own frames at its top."""
+    import traceback  # costs 1.7 MB, so only a process in trouble pays for it
+
+    tail = error.__traceback__
+    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+    while tail is not None and tail.tb_next is not None and tail.tb_frame.f_code.co_filename.startswith(own):
+        tail = tail.tb_next
+    return "".join(traceback.format_exception(type(error), error, tail)).rstrip()

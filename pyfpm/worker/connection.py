@@ -1,0 +1,179 @@
+"""The connection in hand: one descriptor, one decoder; the worker's only reads from and writes to a peer.
+
+Runs in: worker, Python 3.9 and up.
+Fails by: PeerGone when the peer closes, aborts or is silent too long; PeerError for what is no FastCGI.
+
+Nothing here may wait for ever. A plain `os.write` on a blocking descriptor is used only where it cannot block; in every
+other place the descriptor is made non-blocking, and poll(2) waits with a limit. (The very first read is in main.py, and
+the master looks after its time limit.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import time
+from collections import deque
+
+from pyfpm.errors import PeerError, PeerGone
+from pyfpm.protocols.events import Abort, Body, End, Head, Reply
+from pyfpm.protocols.fastcgi import Decoder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyfpm.protocols.events import Environ, Event
+
+READ_SIZE = 65536
+# So many bytes fit the send buffer of a fresh connection whatever the peer does: TCP begins with 16 KiB
+# (net.ipv4.tcp_wmem), a unix socket with 208 KiB.
+NEVER_BLOCKS = 16000
+# A body that the application did not want is read and thrown away, so that closing does not reset the connection
+# before the peer has read the answer. Not for long: nginx's lingering_timeout and lingering_time are 5 s and 30 s.
+LINGER_SILENCE = 2.0
+LINGER_TOTAL = 30.0
+
+
+class Connection:
+    """One object for all connections of a worker, one after the other: `open`, a request, `finish`."""
+
+    def __init__(self, base: Environ, connections: int, head: float, body: float, send: float) -> None:
+        self._base = base
+        self._connections = connections
+        self._head_timeout = head
+        self._body_timeout = body
+        self._send_timeout = send
+        self._events: deque[Event] = deque()
+        self.open(-1)
+
+    def open(self, descriptor: int) -> None:
+        """Begin with a request on `descriptor`, which stays the caller's to close."""
+        self.descriptor = descriptor
+        self._room = NEVER_BLOCKS
+        self._decoder: Decoder | None = None
+        self._at_end = True  # nothing more of the body is to come
+
+    # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def read_head(self, piece: bytes) -> Head | None:
+        """The head of a request that `piece` does not hold whole; None when the peer leaves before it began one."""
+        self._decoder = decoder = Decoder(self._base, self._connections)
+        self._at_end = False
+        self._events.clear()
+        os.set_blocking(self.descriptor, False)
+        deadline = time.monotonic() + self._head_timeout
+        while True:
+            self._events.extend(decoder.feed(piece))
+            while self._events:
+                event = self._events.popleft()
+                if isinstance(event, Head):
+                    return event
+                if isinstance(event, Reply):
+                    self.send(event.data)
+                    if event.close:
+                        return None
+            piece = self._receive(deadline - time.monotonic(), "sent no whole request head in time")
+            if not piece:
+                if decoder.is_idle:
+                    return None
+                raise PeerGone("the peer closed in the middle of a request head")
+
+    def more(self) -> bytes:
+        """The next piece of the body; b"" at its end. What `Input` calls."""
+        while not self._at_end:
+            while self._events:
+                event = self._events.popleft()
+                if isinstance(event, Body):
+                    return event.data
+                if isinstance(event, Reply):
+                    self.send(event.data)
+                elif isinstance(event, End):
+                    self._at_end = True
+                    return b""
+                elif isinstance(event, Abort):
+                    self._at_end = True
+                    raise PeerGone("the front server aborted the request")
+            assert self._decoder is not None
+            piece = self._receive(self._body_timeout, "was silent in the middle of a request's body")
+            if not piece:
+                raise PeerGone("the peer closed in the middle of a request's body")
+            self._events.extend(self._decoder.feed(piece))
+        return b""
+
+    def _receive(self, seconds: float, complaint: str) -> bytes:
+        while True:
+            try:
+                return os.read(self.descriptor, READ_SIZE)
+            except BlockingIOError:
+                self._wait_for(select.POLLIN, seconds, complaint)
+            except OSError as error:
+                raise PeerGone(f"the peer's connection broke: {error.strerror}") from error
+
+    # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def send(self, data: bytes) -> None:
+        """Everything is on its way when this returns."""
+        size = len(data)
+        self._room -= size
+        try:
+            if self._room >= 0:
+                written = os.write(self.descriptor, data)
+                if written == size:
+                    return
+                data = data[written:]  # a signal came in between
+            self._send_patiently(memoryview(data))
+        except BlockingIOError:
+            self._send_patiently(memoryview(data))
+        except OSError as error:
+            raise PeerGone(f"the peer did not wait for the answer: {error.strerror}") from error
+
+    def _send_patiently(self, data: memoryview) -> None:
+        os.set_blocking(self.descriptor, False)
+        while data:
+            try:
+                data = data[os.write(self.descriptor, data) :]
+            except BlockingIOError:
+                self._wait_for(select.POLLOUT, self._send_timeout, "took none of the answer")
+
+    def _wait_for(self, what: int, seconds: float, complaint: str) -> None:
+        poll = select.poll()
+        poll.register(self.descriptor, what)
+        if seconds <= 0 or not poll.poll(seconds * 1000):
+            raise PeerGone(f"the peer {complaint} ({max(seconds, 0):g} seconds)")
+
+    # ── the end of a request ────────────────────────────────────────────────────────────────────────────────────────
+
+    def finish(self, keep: bool) -> bytes | None:
+        """The answer is out. What has already come of a next request; None if the connection is of no more use."""
+        if self._at_end and (keep or self._decoder is None):
+            return self._decoder.rest() if self._decoder is not None else b""
+        if not keep:
+            self._shut_down()
+        deadline = time.monotonic() + LINGER_TOTAL
+        patience, self._body_timeout = self._body_timeout, LINGER_SILENCE
+        try:
+            while self.more():
+                if time.monotonic() > deadline:
+                    return None
+        except (PeerGone, PeerError):
+            return None
+        finally:
+            self._body_timeout = patience
+        assert self._decoder is not None
+        return self._decoder.rest() if keep else None
+
+    def _shut_down(self) -> None:
+        """Tell the peer that nothing more comes, while we still read."""
+        end = socket.socket(fileno=self.descriptor)
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_WR)
+        end.detach()
+
+
+def wait_readable(descriptors: list[int], seconds: float | None) -> list[int]:
+    """Those of `descriptors` that have something to read, or have ended; [] when the time is over."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poll.poll(None if seconds is None else max(seconds, 0) * 1000)]

@@ -1,0 +1,78 @@
+"""A worker's mailbox: what it says to the master, and what the master leaves in it.
+
+Runs in: worker, Python 3.9 and up.
+Fails by: nothing; a master that does not listen any more is no reason to fail a request.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+from pyfpm import messages
+from pyfpm.errors import MessageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
+DEBUG, NOTICE, WARNING, ERROR = range(1, 5)  # the levels of logs.error_log, which workers do not load
+PATIENCE_MS = 10_000
+
+
+class Mailbox:
+    """`access_log` is the descriptor to write it to; its number never changes, what is behind it may."""
+
+    def __init__(self, channel: socket.socket, access_log: int | None) -> None:
+        self.access_log = access_log
+        self.is_closed = False
+        self._channel = channel
+        channel.setblocking(False)
+
+    def say(self, message: messages.Message) -> None:
+        """Send to the master; it is given some time if it is busy, for log lines should not be lost."""
+        try:
+            while True:
+                try:
+                    messages.send(self._channel, message)
+                    return
+                except BlockingIOError:
+                    poll = select.poll()
+                    poll.register(self._channel.fileno(), select.POLLOUT)
+                    if not poll.poll(PATIENCE_MS):
+                        return
+        except OSError:
+            return
+
+    def debug(self, text: str) -> None:
+        self.say(messages.Said(DEBUG, text=text))
+
+    def warn(self, text: str) -> None:
+        self.say(messages.Said(WARNING, text=text))
+
+    def error(self, text: str) -> None:
+        self.say(messages.Said(ERROR, text=text))
+
+    def look(self) -> int | None:
+        """Take everything out. The number of the request that the master wants given up, if there is such a message."""
+        given_up = None
+        while True:
+            try:
+                received = messages.receive(self._channel)
+            except BlockingIOError:
+                return given_up
+            except (OSError, MessageError):
+                received = None
+            if received is None:
+                self.is_closed = True
+                return given_up
+            message = received[0]
+            if isinstance(message, messages.GiveUp):
+                given_up = message.number
+            elif isinstance(message, messages.NewAccessLog):
+                self._switch_access_log(message.descriptors[0])
+
+    def _switch_access_log(self, descriptor: int) -> None:
+        if self.access_log is not None:
+            os.dup2(descriptor, self.access_log, inheritable=False)
+        os.close(descriptor)

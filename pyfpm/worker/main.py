@@ -1,0 +1,294 @@
+"""A worker: accept, serve one request, repeat; leave when told to, or when the master has gone.
+
+Runs in: worker, as the pool's user, Python 3.9 and up.
+Fails by: LoadFailed and exit 70 when it has to load the application and cannot. Nothing that a peer sends and nothing
+that an application raises ends a worker.
+
+The common request is four system calls: accept4, read, write, close. That is why `serve` works on raw descriptors (a
+socket object costs 1 to 4 µs), why the first read has no time limit of its own (the master sees the slot and says
+GiveUp), and why everything else is asked only where the common case is left.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import sys
+import time
+
+from pyfpm import kernel, messages
+from pyfpm.errors import ApplicationError, PeerError, PeerGone
+from pyfpm.fork import EXIT_INTERNAL
+from pyfpm.gateway.body import Input, content_length, received
+from pyfpm.gateway.environ import base_environ
+from pyfpm.protocols.fastcgi import decode
+from pyfpm.scoreboard import CREATING, GENERATION, IDLE, NUMBER, PID, READING, SINCE, STAGE, Slot
+from pyfpm.worker.application import load_application
+from pyfpm.worker.connection import READ_SIZE, Connection, wait_readable
+from pyfpm.worker.mailbox import Mailbox
+from pyfpm.worker.request import Desk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pyfpm.scoreboard import Scoreboard
+
+# What accept(2) may say of a connection that has gone again before it was taken.
+_GONE_AGAIN = (errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH)
+# What it says when the system is short of something: waiting may help, giving up does not.
+_SHORT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+SHORTAGE_PAUSE = 0.5
+
+
+def run_worker(
+    settings: dict[str, Any],
+    slot: int,
+    descriptors: tuple[int, ...],
+    listener: socket.socket,
+    scoreboard: Scoreboard,
+    application: Callable[..., Any] | None,
+) -> None:
+    """The life of a worker, from the moment it is the master's child. Exits instead of returning when it fails."""
+    worker = Worker(settings, slot, descriptors, listener, scoreboard)
+    worker.be_born()
+    if application is None:
+        try:
+            application = load_application(settings["app"])
+        except ApplicationError as error:
+            worker.mailbox.say(messages.LoadFailed(text=str(error)))
+            sys.exit(EXIT_INTERNAL)
+    worker.serve(application)
+
+
+class Worker:
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        slot: int,
+        descriptors: tuple[int, ...],
+        listener: socket.socket,
+        scoreboard: Scoreboard,
+    ) -> None:
+        mailbox, stdout, stderr, *access_log = descriptors
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        os.close(stdout)
+        os.close(stderr)
+        self.settings = settings
+        self.listener = listener
+        self.slot = Slot(scoreboard, slot)
+        self.mailbox = Mailbox(socket.socket(fileno=mailbox), access_log[0] if access_log else None)
+        self.stopping = False
+        self.number = 0
+        self.kept: dict[int, Kept] = {}
+        self.allowed = Allowed(settings["listen_allowed_clients"]) if settings["listen_allowed_clients"] else None
+
+    # ── beginning and end ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def be_born(self) -> None:
+        """Become visible: to ps(1), on the scoreboard, and to the master, who learns our pid from this message."""
+        kernel.set_title(f"pyfpm: pool {self.settings['pool']}")
+        numbers = self.slot.numbers
+        numbers[PID] = os.getpid()
+        numbers[GENERATION] = self.settings["generation"]
+        numbers[SINCE] = time.monotonic_ns()
+        numbers[STAGE] = CREATING
+        self._take_signals()
+        kernel.die_with_parent(signal.SIGQUIT)
+        if os.getppid() != self.settings["master"]:
+            sys.exit(0)  # it died before we could ask to be told
+        self.mailbox.say(messages.Born())
+
+    def _take_signals(self) -> None:
+        signal.signal(signal.SIGQUIT, self._stop)
+        signal.signal(signal.SIGUSR1, self._look_in_mailbox)
+
+    def _stop(self, *_: object) -> None:
+        """Finish the request in hand, then leave.
+
+        The listener's number gets another file, /dev/null, on which accept(2) fails: an accept that is waiting is
+        interrupted by this signal, tried again by the interpreter (PEP 475), and fails then. Nothing is raised here, so
+        no connection can be lost that was accepted a moment before.
+        """
+        self.stopping = True
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, self.listener.fileno(), inheritable=False)
+        os.close(null)
+
+    def _look_in_mailbox(self, *_: object) -> None:
+        given_up = self.mailbox.look()
+        if self.mailbox.is_closed:
+            self._stop()
+        # Only while the head is awaited: what is raised then can hit nothing but that wait.
+        elif given_up == self.number and self.slot.numbers[STAGE] == READING:
+            raise PeerGone(f"the peer sent no request in {self.settings['request_head_timeout']:g} seconds")
+
+    # ── serving ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def serve(self, application: Callable[..., Any]) -> None:
+        """Serve until told to stop."""
+        self._take_signals()  # again: the application's import may have taken them
+        settings = self.settings
+        base = base_environ(sys.stderr)
+        self._base = base
+        self._connection = Connection(
+            base,
+            settings["slots"],
+            settings["request_head_timeout"],
+            settings["request_body_timeout"],
+            settings["request_send_timeout"],
+        )
+        self._desk = Desk(settings, application, self.slot, self._connection, self.mailbox)
+        self.slot.numbers[STAGE] = IDLE
+        self.mailbox.say(messages.Ready())
+        accept = self.listener._accept  # type: ignore[attr-defined]  # accept() makes a socket object: 3.7 µs
+        while not self.stopping:
+            if self.kept:
+                self._serve_kept_or_new(accept)
+                continue
+            try:
+                descriptor, peer = accept()
+            except OSError as error:
+                self._after_failed_accept(error)
+                continue
+            self._converse(descriptor, peer, b"")
+        for descriptor in self.kept:
+            os.close(descriptor)
+
+    def _converse(self, descriptor: int, peer: Any, begun: bytes) -> None:
+        """One request on a connection, `begun` of it has been read. The connection is closed, or kept for the next."""
+        numbers = self.slot.numbers
+        self.number += 1
+        numbers[SINCE] = accepted = time.monotonic_ns()
+        numbers[NUMBER] = self.number
+        numbers[STAGE] = READING
+        connection = self._connection
+        connection.open(descriptor)
+        rest = None
+        try:
+            if self.allowed is None or self.allowed.admits(peer):
+                data = begun or os.read(descriptor, READ_SIZE)
+                if data:
+                    rest = self._serve_request(data, peer, accepted)
+                else:
+                    self.number -= 1  # a look at whether we are there, or the end of a kept connection
+            else:
+                self.mailbox.warn(f"Connection disallowed: IP address '{peer[0]}' has been dropped.")
+        except PeerError as error:
+            self.mailbox.warn(f"{show_peer(peer)}: {error}; connection closed")
+        except PeerGone as error:
+            self.mailbox.debug(f"{show_peer(peer)}: {error}")
+        except ConnectionError:
+            pass  # it was reset before it said a word
+        finally:
+            numbers[STAGE] = IDLE
+            if rest is None or self.stopping:
+                self.kept.pop(descriptor, None)
+                os.close(descriptor)
+            else:
+                self._keep(descriptor, peer, rest)
+
+    def _serve_request(self, data: bytes, peer: Any, accepted: int) -> bytes | None:
+        """Decode and answer; the beginning of a next request if the connection is to be kept, or None."""
+        request = decode(data, self._base)
+        connection = self._connection
+        if request is not None:
+            environ, keep, request_id, body = request
+            complete = self._desk.answer(environ, request_id, received(environ, body), peer, accepted)
+            if not keep:
+                return None
+        else:
+            head = connection.read_head(data)
+            if head is None:
+                return None
+            environ, keep, request_id = head.environ, head.keep, head.request_id
+            stream = Input(b"", content_length(environ), connection.more)
+            complete = self._desk.answer(environ, request_id, stream, peer, accepted)
+        return connection.finish(keep) if complete else None
+
+    def _after_failed_accept(self, error: OSError) -> None:
+        if self.stopping or error.errno in _GONE_AGAIN:
+            return
+        if error.errno == errno.EAGAIN:
+            # A worker of this pool keeps connections and has made the listener non-blocking for all of us.
+            wait_readable([self.listener.fileno()], None)
+        elif error.errno in _SHORT_OF:
+            self.mailbox.warn(f"accept() failed: {error.strerror} ({error.errno}); see rlimit_files")
+            wait_readable([], SHORTAGE_PAUSE)
+        else:
+            raise error
+
+    # ── kept connections (FCGI_KEEP_CONN) ───────────────────────────────────────────────────────────────────────────
+
+    def _keep(self, descriptor: int, peer: Any, rest: bytes) -> None:
+        if not self.kept and os.get_blocking(self.listener.fileno()):
+            # From now on there is more than one thing to wait for, so accept must not wait. The flag belongs to the
+            # socket and not to us: the other workers find out by EAGAIN.
+            os.set_blocking(self.listener.fileno(), False)
+        self.kept[descriptor] = Kept(peer, rest, time.monotonic() + self.settings["keepalive_timeout"])
+
+    def _serve_kept_or_new(self, accept: Callable[[], tuple[int, Any]]) -> None:
+        """Wait for the next request on any kept connection, or for a new connection, and serve what there is."""
+        pending = [descriptor for descriptor, kept in self.kept.items() if kept.rest]
+        now = time.monotonic()
+        until = min(kept.until for kept in self.kept.values())
+        listener = self.listener.fileno()
+        ready = pending or wait_readable([*self.kept, listener], until - now)
+        for descriptor in ready:
+            if self.stopping:
+                return
+            if descriptor != listener:
+                kept = self.kept[descriptor]
+                self._converse(descriptor, kept.peer, kept.rest)
+                continue
+            try:
+                accepted = accept()
+            except OSError as error:
+                if error.errno != errno.EAGAIN:
+                    self._after_failed_accept(error)
+                continue
+            self._converse(*accepted, b"")
+        if not ready:
+            for descriptor in [descriptor for descriptor, kept in self.kept.items() if kept.until <= time.monotonic()]:
+                del self.kept[descriptor]
+                os.close(descriptor)
+
+
+class Kept:
+    """A connection between two requests: who is at its other end, what of the next has come, until when it is kept."""
+
+    __slots__ = ("peer", "rest", "until")
+
+    def __init__(self, peer: Any, rest: bytes, until: float) -> None:
+        self.peer = peer
+        self.rest = rest
+        self.until = until
+
+
+class Allowed:
+    """The addresses of listen.allowed_clients. Whoever connects to a unix socket has passed its mode already."""
+
+    def __init__(self, networks: list[str]) -> None:
+        import ipaddress  # 0.6 MB, for pools that ask for it
+
+        self._address = ipaddress.ip_address
+        self._networks = [ipaddress.ip_network(network) for network in networks]
+
+    def admits(self, peer: Any) -> bool:
+        if not isinstance(peer, tuple):
+            return True
+        address = self._address(peer[0].partition("%")[0])
+        address = getattr(address, "ipv4_mapped", None) or address
+        return any(address in network for network in self._networks)
+
+
+def show_peer(peer: Any) -> str:
+    """Who connected, for the log."""
+    if not isinstance(peer, tuple):
+        return "peer on the unix socket"
+    host = peer[0].removeprefix("::ffff:") if "." in peer[0] else f"[{peer[0]}]" if ":" in peer[0] else peer[0]
+    return f"peer {host}:{peer[1]}"

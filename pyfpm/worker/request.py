@@ -1,0 +1,152 @@
+"""One request through the gateway: stages marked, application called, answer sent, line logged.
+
+Runs in: worker, as the pool's user, Python 3.9 and up.
+Fails by: PeerGone and PeerError go to the caller, when nobody is left to answer. Whatever the application raises ends
+here, in the log, and for the client in a plain 500 or in an answer that is visibly cut.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+
+from pyfpm.errors import ApplicationError, PeerError, PeerGone
+from pyfpm.gateway.environ import complete
+from pyfpm.gateway.response import Response
+from pyfpm.logs.access_log import Entry, compile_format, is_suppressed, wants_cpu, wants_memory
+from pyfpm.protocols import fastcgi
+from pyfpm.scoreboard import DURATION, ENDING, RUNNING, SERVED, STAGE
+from pyfpm.worker.application import describe, format_traceback
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pyfpm.protocols.events import Environ
+    from pyfpm.scoreboard import Slot
+    from pyfpm.worker.connection import Connection
+    from pyfpm.worker.mailbox import Mailbox
+
+
+class Desk:
+    """Where a worker's requests are answered, one after the other."""
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        application: Callable[..., Any],
+        slot: Slot,
+        connection: Connection,
+        mailbox: Mailbox,
+    ) -> None:
+        self._application = application
+        self._mount: str = settings["mount"]
+        self._slot = slot
+        self._connection = connection
+        self._mailbox = mailbox
+        self._response = Response(connection.send, fastcgi.head, fastcgi.whole, fastcgi.stdout, fastcgi.end)
+        self._served = 0
+        self._access_log = AccessLog(settings, mailbox) if mailbox.access_log is not None else None
+
+    def answer(self, environ: Environ, request_id: int, stream: Any, peer: Any, accepted: int) -> bool:
+        """Answer one request; whether the connection may be used further. `accepted` is monotonic nanoseconds."""
+        numbers = self._slot.numbers
+        response = self._response
+        log = self._access_log
+        if log is not None:
+            log.begin()
+        method = environ.get("REQUEST_METHOD", "")
+        self._slot.show_request(method, environ.get("REQUEST_URI") or environ.get("SCRIPT_NAME", ""))
+        numbers[STAGE] = RUNNING
+        response.begin(request_id, method == "HEAD")
+        try:
+            if complete(environ, self._mount, stream):
+                response.run(self._application, environ)
+            else:
+                response.plain_answer("404 Not Found")
+        except PeerGone as error:
+            self._refuse(response, error)
+        except PeerError as error:
+            self._mailbox.warn(f"{self._named()}: {error}")
+            self._refuse(response, error)
+        except BaseException as error:
+            # sys.exit() in a view, too: a request may end itself, not the worker.
+            self._report(response, error)
+        numbers[STAGE] = ENDING
+        self._served = numbers[SERVED] = self._served + 1
+        numbers[DURATION] = duration = time.monotonic_ns() - accepted
+        if log is not None:
+            log.write(environ, peer, response, duration / 1e9)
+        return response.finished
+
+    def _named(self) -> str:
+        return f'"{self._slot.request_line()}"'
+
+    def _refuse(self, response: Response, error: Exception) -> None:
+        """The peer is at fault or has gone: tell it as far as that still makes sense, and give it up."""
+        if response.sent:
+            raise error
+        response.plain_answer("400 Bad Request")
+
+    def _report(self, response: Response, error: BaseException) -> None:
+        when = "after a part of the answer was sent" if response.incomplete else ""
+        where = f" {when}" if when else ""
+        detail = "" if isinstance(error, ApplicationError) else f"\n{format_traceback(error)}"
+        self._mailbox.error(f"{self._named()} failed{where}: {describe(error)}{detail}")
+        if response.sent:
+            return
+        hint = f"pyfpm: {type(error).__name__} in child {os.getpid()}, see the pool's error log"
+        self._connection.send(fastcgi.stderr(response.request_id, hint.encode("utf-8", "replace"), last=True))
+        response.plain_answer("500 Internal Server Error")
+
+
+class AccessLog:
+    """Writes a line for each request. Measures only what the format asks for: CPU time is a system call."""
+
+    def __init__(self, settings: dict[str, Any], mailbox: Mailbox) -> None:
+        text = settings["access_format"]
+        self._mailbox = mailbox
+        self._line = compile_format(text)
+        self._entry = Entry(settings["pool"], os.getpid(), os.getppid())
+        self._suppressed = frozenset(settings["access_suppress_path"])
+        self._wants_cpu = wants_cpu(text)
+        self._wants_memory = wants_memory(text)
+        self._cpu = (0.0, 0.0)
+        self._accepted = 0.0
+        self._complained = False
+
+    def begin(self) -> None:
+        self._accepted = time.time()
+        if self._wants_cpu:
+            self._cpu = os.times()[:2]
+
+    def write(self, environ: Environ, peer: Any, response: Response, duration: float) -> None:
+        entry = self._entry
+        length = environ.get("CONTENT_LENGTH") or "0"
+        if self._suppressed and is_suppressed(environ, response.status, int(length), self._suppressed):
+            return
+        entry.environ = environ
+        entry.peer = peer[0] if isinstance(peer, tuple) else "-"
+        entry.status = response.status
+        entry.headers = response.headers or []
+        entry.accepted = self._accepted
+        entry.logged = time.time()
+        entry.duration = duration
+        if self._wants_cpu:
+            user, system = os.times()[:2]
+            entry.cpu_user, entry.cpu_system = user - self._cpu[0], system - self._cpu[1]
+        if self._wants_memory:
+            entry.memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        self._append(self._line(entry))
+
+    def _append(self, line: bytes) -> None:
+        assert self._mailbox.access_log is not None
+        try:
+            os.write(self._mailbox.access_log, line)
+            self._complained = False
+        except OSError as error:
+            if not self._complained:  # a full disk: once is enough
+                self._mailbox.error(f"cannot write the access log: {error}")
+            self._complained = True

@@ -1,0 +1,142 @@
+"""The error log: PHP-FPM's lines, and what a text may not do to them."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyfpm.logs.error_log import ErrorLog, Level
+from pyfpm.logs.files import LogFile
+
+NOW = 1_795_294_369.25
+TIME = "[21-Nov-2026 20:52:49]"
+GRAMMAR = re.compile(rb"\[\d\d-[A-Z][a-z]{2}-\d{4} \d\d:\d\d:\d\d\] (NOTICE|WARNING|ERROR|ALERT): [^\n]*\n")
+
+
+class Sink(LogFile):
+    """A file in memory, which can be full."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.lost = 0
+        self.reason = "full"
+        self.full = False
+        self._inherited = None
+
+    def write(self, line: bytes) -> bool:
+        self.lost += self.full
+        if not self.full:
+            self.lines.append(line)
+        return not self.full
+
+
+@pytest.fixture
+def sink() -> Sink:
+    return Sink()
+
+
+def log_to(sink: Sink, level: Level = Level.NOTICE, limit: int = 1024) -> ErrorLog:
+    log = ErrorLog(level, limit, clock=lambda: NOW)
+    log.write_to(sink)
+    log.launched()
+    return log
+
+
+def test_php_fpms_lines(sink: Sink) -> None:
+    log = log_to(sink)
+    log.debug("not shown")
+    log.notice("fpm is running, pid 17")
+    log.warning("child 912 exited", pool="www")
+    log.error("é")
+    log.alert("the end")
+    assert b"".join(sink.lines).decode().splitlines() == [
+        f"{TIME} NOTICE: fpm is running, pid 17",
+        f"{TIME} WARNING: [pool www] child 912 exited",
+        f"{TIME} ERROR: é",
+        f"{TIME} ALERT: the end",
+    ]
+
+
+def test_debug_shows_microseconds_and_the_pid_on_every_line(sink: Sink) -> None:
+    log_to(sink, Level.DEBUG).notice("text", pool="www")
+    expected = f"[21-Nov-2026 20:52:49.250000] NOTICE: pid {os.getpid()}, [pool www] text\n"
+    assert sink.lines == [expected.encode()]
+
+
+def test_details_become_lines_with_the_same_head(sink: Sink) -> None:
+    log_to(sink).error("failed", pool="www", detail='Traceback:\n\tFile "a"\n\nValueError\n')
+    head = f"{TIME} ERROR: [pool www] "
+    assert b"".join(sink.lines).decode() == "".join(
+        f"{head}{text}\n" for text in ("failed", "Traceback:", '\tFile "a"', "", "ValueError")
+    )
+
+
+def test_a_long_line_is_cut_at_the_limit(sink: Sink) -> None:
+    log = log_to(sink, limit=512)
+    log.notice("x" * 600)
+    log.notice("é" * 600)
+    assert [len(line) for line in sink.lines] == [512, 512 - sink.lines[1].index("é".encode()) % 2]
+    assert all(line.endswith(b"...\n") and line.decode() for line in sink.lines)
+
+
+@given(st.text(), st.text(), st.text())
+def test_every_text_keeps_the_grammar(text: str, pool: str, detail: str) -> None:
+    sink = Sink()
+    log_to(sink, limit=512).error(text, pool, detail)
+    assert all(GRAMMAR.fullmatch(line) and len(line) <= 512 for line in sink.lines)
+    assert not any(c < 32 and c not in b"\t\n" for line in sink.lines for c in line)
+
+
+def test_worker_lines_pass_at_every_level(sink: Sink) -> None:
+    log_to(sink, Level.ALERT).raw(b"said\n")
+    assert sink.lines == [b"said\n"]
+
+
+def test_before_a_file_is_open_lines_go_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    ErrorLog(clock=lambda: NOW).error("early")
+    assert capfd.readouterr().err.endswith("ERROR: early\n")
+
+
+def test_the_start_is_seen_on_stderr_too(sink: Sink, capfd: pytest.CaptureFixture[str]) -> None:
+    log = ErrorLog(clock=lambda: NOW)
+    log.write_to(sink)
+    log.notice("starting")
+    log.launched()
+    log.notice("running")
+    assert len(sink.lines) == 2
+    shown = capfd.readouterr().err
+    assert "starting" in shown
+    assert "running" not in shown
+
+
+def test_lost_lines_are_told_once(sink: Sink) -> None:
+    log = log_to(sink)
+    sink.full = True
+    log.notice("one")
+    log.notice("two")
+    sink.full = False
+    log.notice("three")
+    log.notice("four")
+    assert [line.decode().split(": ", 1)[1] for line in sink.lines] == [
+        "three\n",
+        "2 log lines were lost: full\n",
+        "four\n",
+    ]
+
+
+def test_reopen(tmp_path: Path) -> None:
+    log = ErrorLog(clock=lambda: NOW)
+    log.reopen()
+    file = LogFile(str(tmp_path / "log"))
+    log.write_to(file)
+    log.launched()
+    (tmp_path / "log").unlink()
+    log.reopen()
+    log.notice("new")
+    assert (tmp_path / "log").read_bytes().endswith(b"NOTICE: new\n")
+    file.close()
