@@ -46,7 +46,7 @@ class Draft:
             self._refuse_wrong_key(row, assignment.key)
             value = row.kind.read(self._substitute(row, text_of(row, assignment.value)))
         except ValueError as error:
-            subject = row.spelled(assignment.key) if assignment.key else row.name
+            subject = f"{row.name}[{assignment.key}]" if assignment.key else row.name
             self.problems.append(Problem(assignment.where, subject, *map(str, error.args)))
             # Set, though wrongly: nobody should be told in the same breath that it is missing.
             self.places[row.attribute] = assignment.where

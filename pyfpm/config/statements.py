@@ -7,10 +7,9 @@ Fails by: nothing to fail at.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
 
 # INI only has text. What TOML says with a type keeps it, so that `app = 5` can be refused.
-Raw = Union[str, int, float, bool, list[str]]
+Raw = str | int | float | bool | list[str]
 
 
 @dataclass(frozen=True)
@@ -31,4 +30,4 @@ class Assignment:
     where: str
 
 
-Statement = Union[Section, Assignment]
+Statement = Section | Assignment

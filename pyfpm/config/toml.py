@@ -7,9 +7,8 @@ Fails by: problems in the list that it returns beside the statements; never by a
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
-
 import tomllib
+from typing import TYPE_CHECKING, Any
 
 from pyfpm.config.directive import Shape, directives_of
 from pyfpm.config.directives import GLOBAL_SECTION, GlobalSettings, PoolSettings

@@ -9,7 +9,6 @@ It is a scanner, not a parser: it only keeps apart strings, brackets and keys, i
 from __future__ import annotations
 
 import re
-
 import tomllib
 
 Path = tuple[str, ...]

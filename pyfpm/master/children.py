@@ -6,6 +6,7 @@ Fails by: KeyError for a slot twice taken, which would be our own bug.
 
 from __future__ import annotations
 
+import abc
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,20 +19,23 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Process:
+class Process(abc.ABC):
     """What the master holds of any process below it. Times are monotonic seconds."""
 
     channel: socket.socket
     generation: int
-    since: float
-    pid: int = 0
+    since: float  # its start; from when it is ready, since then
+    pid: int = 0  # 0 for a worker that is ordered and not yet born
     pidfd: int = -1
-    ready: bool = False
+    pipes: tuple[int, ...] = ()  # of its stdout and stderr, until they are listened to
     outputs: list[Output] = field(default_factory=list)
-    reason: str = ""  # what it said of its own failure, if it did
+    channel_ended: bool = False
+    ready: bool = False
+    reason: str = ""  # what it said of its own failure, or what it is killed for
 
+    @abc.abstractmethod
     def label(self) -> str:
-        return f"child {self.pid}"
+        """Its name in the log, behind that of the pool."""
 
 
 @dataclass
@@ -46,12 +50,15 @@ class Template(Process):
 
 @dataclass
 class Child(Process):
-    """A worker as the master sees it, from the order to fork it until its burial. It has a pid once it is born."""
+    """A worker as the master sees it, from the order to fork it until its burial."""
 
     slot: int = 0
-    pipes: tuple[int, ...] = ()  # of its stdout and stderr, until it has a name to put before its lines
-    pressed: signal.Signals | None = None  # the strongest request to leave that it has had
+    pressed: signal.Signals | None = None  # what it was last sent to make it leave
     access_log: int = 0  # which opening of the access log it writes to
+    is_news: bool = False  # its birth is worth a line: it is none of the first
+
+    def label(self) -> str:
+        return f"child {self.pid}"
 
 
 class Children:

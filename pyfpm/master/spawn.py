@@ -36,9 +36,9 @@ class Spawned:
     """A template process as it left for its exec: what the master holds of it."""
 
     pid: int
+    pidfd: int
     channel: socket.socket
-    stdout: int
-    stderr: int
+    pipes: tuple[int, int]  # to read its stdout and stderr from
 
 
 def interpreter_of(settings: PoolSettings) -> str:
@@ -91,10 +91,10 @@ def start_template(
             theirs.close()
             os.close(their_stdout)
             os.close(their_stderr)
-        os.set_blocking(stdout, False)
-        os.set_blocking(stderr, False)
+        # Nobody else reaps: the pid is its own until the master has taken notice of its end.
+        pidfd = os.pidfd_open(pid)
         undo.pop_all()
-    return Spawned(pid, ours, stdout, stderr)
+    return Spawned(pid, pidfd, ours, (stdout, stderr))
 
 
 def _become_template(

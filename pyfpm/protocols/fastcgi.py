@@ -105,8 +105,9 @@ def _parameters(block: bytes) -> Environ:
                 name, at = _length(block, at)
                 value, at = _length(block, at)
             middle = at + name
+            key = text[at:middle]
             at = middle + value
-            environ[text[middle - name : middle]] = text[middle:at]
+            environ[key] = text[middle:at]
     except IndexError:
         at = size + 1
     # Slices stop silently at the end of the text, so a length that reaches beyond shows only here.
@@ -261,11 +262,9 @@ _STEPS: dict[tuple[str, int], Step] = {
 def _not_fastcgi(start: bytes) -> PeerError:
     method = start.partition(b" ")[0]
     if method.isalpha() and method.isupper():
-        return PeerError(
-            f"this looks like HTTP ({start!r} …); the pool speaks FastCGI: check the front server's settings"
-        )
+        return PeerError(f"this looks like HTTP ({start!r}…); the pool speaks FastCGI: check the front server")
     if start[:2] == b"\x16\x03":
-        return PeerError("this looks like TLS; the pool speaks FastCGI: check the front server's settings")
+        return PeerError("this looks like TLS; the pool speaks FastCGI: check the front server")
     return PeerError(f"this is not FastCGI: version 1 was expected, {start!r} came")
 
 
@@ -289,7 +288,7 @@ def stdout(request_id: int, data: Bytes) -> bytes:
 
 
 def stderr(request_id: int, data: Bytes, last: bool = False) -> bytes:
-    """STDERR records, as `stdout`. The `last` ends the stream (section 3.3), or `end` does it by `with_empty_stderr`."""
+    """STDERR records, as `stdout`; with `last`, the end of the stream behind them (section 3.3)."""
     return _stream(STDERR, request_id, data) + (_record(STDERR, request_id, b"") if last else b"")
 
 
@@ -298,14 +297,10 @@ def end(
     app_status: int = 0,
     protocol_status: int = REQUEST_COMPLETE,
     with_empty_stdout: bool = True,
-    with_empty_stderr: bool = False,
 ) -> bytes:
-    """END_REQUEST (section 5.5), and before it the ends of the streams that were used (section 3.3)."""
-    streams = _record(STDOUT, request_id, b"") if with_empty_stdout else b""
-    if with_empty_stderr:
-        streams += _record(STDERR, request_id, b"")
-    content = app_status.to_bytes(4, "big") + bytes((protocol_status, 0, 0, 0))
-    return streams + _record(END_REQUEST, request_id, content)
+    """END_REQUEST (section 5.5), and before it the end of STDOUT (section 3.3)."""
+    stream = _record(STDOUT, request_id, b"") if with_empty_stdout else b""
+    return stream + _record(END_REQUEST, request_id, app_status.to_bytes(4, "big") + bytes((protocol_status, 0, 0, 0)))
 
 
 def _stream(kind: int, request_id: int, data: Bytes) -> bytes:

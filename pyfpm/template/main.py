@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import signal
 import socket
 import sys
 
@@ -72,9 +73,10 @@ class Template:
                 self.application = load_application(self.settings["app"])
             note = "; ".join(leftovers.found)
             if note and preload == "auto":
-                # This process cannot be made clean again. The master starts another one that does not import.
+                # This process cannot be made clean again. The master starts another one that does not import, and what
+                # the import started goes with this one: it leads the process group.
                 messages.send(self.channel, messages.Unclean(text=note))
-                leave(0)
+                os.killpg(os.getpid(), signal.SIGKILL)
             gc.enable()
             gc.collect()
         # Frozen objects are never looked at by a worker's collector, so their pages stay shared.

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_OF_NO_INTEREST = (_PACKAGE + os.sep, importlib.__file__, "<frozen importlib")
+
 
 def load_application(target: str) -> Callable[..., Any]:
     """The WSGI callable that `target` ("package.module:attribute.attribute") names."""
@@ -42,11 +45,12 @@ def describe(error: BaseException) -> str:
 
 
 def format_traceback(error: BaseException) -> str:
-    """The traceback as Python prints it, without pyfpm's own frames at its top."""
+    """The traceback as Python prints it, without the frames of pyfpm and of the import system: they explain nothing."""
     import traceback  # costs 1.7 MB, so only a process in trouble pays for it
 
-    tail = error.__traceback__
-    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-    while tail is not None and tail.tb_next is not None and tail.tb_frame.f_code.co_filename.startswith(own):
-        tail = tail.tb_next
-    return "".join(traceback.format_exception(type(error), error, tail)).rstrip()
+    whole = traceback.TracebackException.from_exception(error)
+    link: traceback.TracebackException | None = whole
+    while link is not None:
+        link.stack[:] = [frame for frame in link.stack if not frame.filename.startswith(_OF_NO_INTEREST)]
+        link = link.__cause__ or link.__context__
+    return "".join(whole.format()).rstrip()

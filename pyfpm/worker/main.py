@@ -179,9 +179,9 @@ class Worker:
             else:
                 self.mailbox.warn(f"Connection disallowed: IP address '{peer[0]}' has been dropped.")
         except PeerError as error:
-            self.mailbox.warn(f"{show_peer(peer)}: {error}; connection closed")
+            self.mailbox.warn(f"{show_peer(descriptor, peer)}: {error}; connection closed")
         except PeerGone as error:
-            self.mailbox.debug(f"{show_peer(peer)}: {error}")
+            self.mailbox.debug(f"{show_peer(descriptor, peer)}: {error}")
         except ConnectionError:
             pass  # it was reset before it said a word
         finally:
@@ -286,9 +286,17 @@ class Allowed:
         return any(address in network for network in self._networks)
 
 
-def show_peer(peer: Any) -> str:
-    """Who connected, for the log."""
-    if not isinstance(peer, tuple):
+def show_peer(descriptor: int, peer: Any) -> str:
+    """Who connected, for the log: an address, or the process at the other end of a unix socket."""
+    if isinstance(peer, tuple):
+        host = peer[0].removeprefix("::ffff:") if "." in peer[0] else peer[0]
+        return f"peer [{host}]:{peer[1]}" if ":" in host else f"peer {host}:{peer[1]}"
+    connection = socket.socket(fileno=descriptor)
+    try:
+        packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    except OSError:
         return "peer on the unix socket"
-    host = peer[0].removeprefix("::ffff:") if "." in peer[0] else f"[{peer[0]}]" if ":" in peer[0] else peer[0]
-    return f"peer {host}:{peer[1]}"
+    finally:
+        connection.detach()
+    pid, uid = int.from_bytes(packed[:4], sys.byteorder), int.from_bytes(packed[4:8], sys.byteorder)
+    return f"peer process {pid} of uid {uid}"

@@ -14,9 +14,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from load import ANSWER
-from peers import Peer
-from traffic import http, requests
+from tests.bench.load import ANSWER
+from tests.bench.peers import Peer
+from tests.bench.traffic import http, requests
 
 CONFIG = """
 worker_processes 1;
@@ -57,7 +57,7 @@ class Front:
     def __init__(self, folder: Path, peers: list[Peer], cpu: int) -> None:
         self._folder = folder / "nginx"
         self._folder.mkdir()
-        self._cpu = cpu
+        self._pinned = ["taskset", "-c", str(cpu)]
         self._ports = {peer.name: _free_port() for peer in peers}
         self._write(peers)
         self._process: subprocess.Popen[bytes] | None = None
@@ -65,7 +65,7 @@ class Front:
     def start(self) -> None:
         """Start nginx, and return when it accepts connections."""
         command = ["nginx", "-c", str(self._folder / "nginx.conf"), "-e", str(self._folder / "error.log")]
-        self._process = subprocess.Popen([*command, "-g", "daemon off;"], preexec_fn=self._pin)
+        self._process = subprocess.Popen([*self._pinned, *command, "-g", "daemon off;"])
         for port in self._ports.values():
             _wait_listening(port, self._process)
 
@@ -87,7 +87,7 @@ class Front:
             "-s",
             str(self._folder / "wrk.lua"),
         ]
-        done = subprocess.run([*command, url], capture_output=True, text=True, check=True, preexec_fn=self._pin)
+        done = subprocess.run([*self._pinned, *command, url], capture_output=True, text=True, check=True)
         if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
             raise RuntimeError(f"{peer.name} behind nginx:\n{done.stdout}{self._errors()}")
         rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
@@ -101,9 +101,6 @@ class Front:
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         if ANSWER not in answer:
             raise RuntimeError(f"{peer.name} behind nginx: not the application's answer: {answer!r}\n{self._errors()}")
-
-    def _pin(self) -> None:
-        os.sched_setaffinity(0, {self._cpu})
 
     def _errors(self) -> str:
         return (self._folder / "error.log").read_text(errors="replace")[-2000:]

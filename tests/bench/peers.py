@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from load import ask
-from processes import children, title, tree
-from traffic import fastcgi, http, requests
+from tests.bench.load import ask
+from tests.bench.processes import children, title, tree
+from tests.bench.traffic import fastcgi, http, requests
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
@@ -81,12 +81,11 @@ class Peer:
         """Start it on its CPU, and return when it has answered a request."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self.command(),
+                ["taskset", "-c", str(self.place.cpu), *self.command()],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=lambda: os.sched_setaffinity(0, {self.place.cpu}),
             )
         self._wait_answers()
 
@@ -222,11 +221,12 @@ class Pyfpm(Peer):
 
     def install(self) -> str:
         self._home = self._environment("pyfpm", "click", "psutil", "setproctitle", "tomli-w", "setuptools", "wheel")
-        pip = [str(self._home / "bin" / "pip"), "install", "-q", "--no-deps", "--no-build-isolation"]
-        source = self.place.folder / f"{self.name}-source"  # a copy: pip leaves a build folder where it builds
-        ignored = shutil.ignore_patterns(".*", "tests", "build", "*.egg-info", "__pycache__")
-        shutil.copytree(REPOSITORY, source, ignore=ignored)
-        _run([*pip, "--force-reinstall", str(source)])
+        source = self.place.folder / "pyfpm-source"  # a copy: pip leaves a build folder where it builds
+        if not source.exists():
+            ignored = shutil.ignore_patterns(".*", "tests", "build", "*.egg-info", "__pycache__")
+            shutil.copytree(REPOSITORY, source, ignore=ignored)
+            pip = [str(self._home / "bin" / "pip"), "install", "-q", "--no-deps", "--no-build-isolation"]
+            _run([*pip, "--force-reinstall", str(source)])
         return _first_line([str(self._home / "bin" / "pyfpm"), "-v"])
 
     def command(self) -> list[str]:
@@ -256,6 +256,12 @@ class Pyfpm(Peer):
     def _log_end(self) -> str:
         log = self.folder / "error.log"
         return super()._log_end() + "\n" + (log.read_text(errors="replace") if log.exists() else "")
+
+
+class PyfpmKilled(Pyfpm):
+    """The same again, for whoever wants to kill its workers."""
+
+    name = "pyfpm-killed"
 
 
 class PyfpmTenPools(Pyfpm):

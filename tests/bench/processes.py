@@ -26,7 +26,12 @@ def title(pid: int) -> str:
 
 def cpu_ns(pids: list[int]) -> int:
     """Time on a CPU, user and system, in nanoseconds (schedstat; the ticks of stat are 10 ms)."""
-    return sum(int(task.joinpath("schedstat").read_text().split()[0]) for pid in pids for task in _tasks(pid))
+    return sum(_schedstat(pids, 0))
+
+
+def wanted_ns(pids: list[int]) -> int:
+    """Time on a CPU or waiting for one: unlike cpu_ns, it does not shrink when others use the same CPU."""
+    return sum(_schedstat(pids, 0)) + sum(_schedstat(pids, 1))
 
 
 def sleeps(pids: list[int]) -> int:
@@ -47,6 +52,10 @@ def private_kb(pid: int) -> int:
 
 def _tasks(pid: int) -> list[Path]:
     return list(Path(f"/proc/{pid}/task").iterdir())
+
+
+def _schedstat(pids: list[int], field: int) -> list[int]:
+    return [int(task.joinpath("schedstat").read_text().split()[field]) for pid in pids for task in _tasks(pid)]
 
 
 def _field(path: Path, name: str) -> int:

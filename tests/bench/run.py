@@ -1,6 +1,6 @@
 """The benchmark: pyfpm, uWSGI, php-fpm and gunicorn in turn in one run, as a table.
 
-Runs in: whoever asks for it: `python tests/bench/run.py [--quick]`.   Not pure.
+Runs in: whoever asks for it: `python -m tests.bench.run [--quick]`.   Not pure.
 Fails by: exit code 1, naming each server that did not take part and why.
 
 A machine's speed may double and halve from second to second, so absolute times say little and two runs cannot be
@@ -12,75 +12,39 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
-import pwd
-import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from statistics import median, quantiles
 
-import load
-from budgets import replaced_ms, ten_pools
-from front import Answered, Front
-from peers import PEERS, Peer, Place, Pyfpm
-from processes import cpu_ns, private_kb, pss_kb, sleeps
+from tests.bench import load
+from tests.bench.budgets import replaced_ms, ten_pools
+from tests.bench.front import Front
+from tests.bench.peers import PEERS, Peer, Place, Pyfpm
+from tests.bench.processes import cpu_ns, private_kb, pss_kb, sleeps, wanted_ns
+from tests.bench.report import Figures, Memory, Slice, budget_table, setting, table
 
 BASE = "uwsgi"
-
-
-@dataclass
-class Memory:
-    """Of an idle server that has answered one request; kB."""
-
-    master: int
-    worker: int
-    worker_private: int
-    others: int  # templates
-
-
-@dataclass(frozen=True)
-class Slice:
-    """One server under load for a moment."""
-
-    cpu_us: float  # of all its processes, per request
-    per_second: float
-    busy: float  # part of the time that its processes were on the CPU; below 0.9 it waited for the load
-    sleeps: float  # per request
-
-
-@dataclass
-class Figures:
-    """All that was measured of one server."""
-
-    version: str
-    memory: Memory
-    slices: list[Slice] = field(default_factory=list)
-    ratios: list[float] = field(default_factory=list)
-    front: list[Answered] = field(default_factory=list)
 
 
 def main() -> int:
     options = _options()
     os.sched_setaffinity(0, {options.load_cpu})
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pyfpm-bench-")))
+    with tempfile.TemporaryDirectory(prefix="pyfpm-bench-") as name:
+        folder = Path(name)
         folder.chmod(0o755)
         place = Place(options.python, folder, options.user, options.server_cpu)
-        print(_setting(options), flush=True)
+        print(setting(options), flush=True)
         peers, failed = _installed([PEERS[name](place) for name in options.peers])
         figures = {peer.name: Figures(version, _idle(peer)) for peer, version in peers.items()}
-        for peer in peers:
-            stack.callback(peer.stop)
-            peer.start()
-        _direct(list(peers), figures, options)
-        _behind_nginx(list(peers), figures, options, stack)
-        print(_table(figures))
-        for peer in peers:
-            if isinstance(peer, Pyfpm):
-                _print_budgets(peer, place, figures, options)
+        with _running(list(peers)):
+            _direct(list(peers), figures, options)
+            _behind_nginx(list(peers), figures, options)
+        print(table(figures))
+        if Pyfpm.name in figures:
+            ten = ten_pools(place, options.idle_seconds)
+            print(budget_table(figures[Pyfpm.name], figures.get(BASE), ten, replaced_ms(place)))
     return 1 if failed else 0
 
 
@@ -131,6 +95,15 @@ def _idle(peer: Peer) -> Memory:
         peer.stop()
 
 
+@contextmanager
+def _running(servers: Sequence[Peer | Front]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for server in servers:
+            stack.callback(server.stop)
+            server.start()
+        yield
+
+
 def _direct(peers: list[Peer], figures: dict[str, Figures], options: argparse.Namespace) -> None:
     """uWSGI, one, uWSGI, the next, …: each slice between two of uWSGI's."""
     traffic = {peer.name: peer.requests() for peer in peers}
@@ -154,100 +127,25 @@ def _direct(peers: list[Peer], figures: dict[str, Figures], options: argparse.Na
 
 def _slice(peer: Peer, requests: list[bytes], seconds: float) -> Slice:
     pids = peer.processes()
-    cpu, slept = cpu_ns(pids), sleeps(pids)
+    cpu, wanted, slept = cpu_ns(pids), wanted_ns(pids), sleeps(pids)
     answered, took = load.run(peer.socket, requests, seconds)
-    spent = cpu_ns(pids) - cpu
     return Slice(
-        cpu_us=spent / answered / 1e3,
+        cpu_us=(cpu_ns(pids) - cpu) / answered / 1e3,
         per_second=answered / took,
-        busy=spent / 1e9 / took,
+        busy=(wanted_ns(pids) - wanted) / 1e9 / took,
         sleeps=(sleeps(pids) - slept) / answered,
     )
 
 
-def _behind_nginx(
-    peers: list[Peer], figures: dict[str, Figures], options: argparse.Namespace, stack: ExitStack
-) -> None:
+def _behind_nginx(peers: list[Peer], figures: dict[str, Figures], options: argparse.Namespace) -> None:
     front = Front(peers[0].place.folder, peers, options.front_cpu)
-    stack.callback(front.stop)
-    front.start()
-    for peer in peers:
-        front.check(peer)
-        front.measure(peer, 1, load.CONNECTIONS)
-    for _ in range(options.wrk_rounds):
+    with _running([front]):
         for peer in peers:
-            figures[peer.name].front.append(front.measure(peer, options.wrk_seconds, load.CONNECTIONS))
-
-
-def _setting(options: argparse.Namespace) -> str:
-    script = "import sysconfig, sys; c = sysconfig.get_config_var; print(sys.version.split()[0], c('CONFIG_ARGS'))"
-    done = subprocess.run([options.python, "-c", script], capture_output=True, text=True, check=True)
-    version, _, arguments = done.stdout.partition(" ")
-    build = "with" if "--enable-optimizations" in arguments else "WITHOUT"
-    notes = [
-        f"{options.python} is CPython {version}, built {build} --enable-optimizations: the interpreter of all Python",
-        f"servers here. Linux {platform.release()}, {os.cpu_count()} CPUs: load on {options.load_cpu}, "
-        f"nginx and wrk on {options.front_cpu} and {options.load_cpu}, servers on {options.server_cpu}.",
-    ]
-    if options.python.resolve() == Path(sys.executable).resolve():
-        notes.append("This benchmark runs on the same interpreter, whose pages it shares: the PSS below is too small.")
-    if options.user:
-        notes.append(f"Servers run as {pwd.getpwnam(options.user).pw_name}.")
-    return "\n".join(notes)
-
-
-def _table(figures: dict[str, Figures]) -> str:
-    head = (
-        "| Server | CPU us/request | ratio to uWSGI (quartiles) | busy | sleeps/request | requests/s, socket "
-        "| requests/s, nginx | p50 us | p99 us | PSS worker MB (private) | PSS master MB | PSS others MB |"
-    )
-    return "\n".join(["", head, "|" + " --- |" * 12, *(_row(each) for each in figures.values()), ""])
-
-
-def _row(each: Figures) -> str:
-    memory = each.memory
-    cells = [
-        each.version,
-        f"{median(part.cpu_us for part in each.slices):.1f}",
-        _quartiles(each.ratios),
-        f"{median(part.busy for part in each.slices):.0%}",
-        f"{median(part.sleeps for part in each.slices):.2f}",
-        f"{median(part.per_second for part in each.slices):.0f}",
-        f"{median(part.per_second for part in each.front):.0f}",
-        f"{median(part.p50_us for part in each.front):.0f}",
-        f"{median(part.p99_us for part in each.front):.0f}",
-        f"{_mb(memory.worker)} ({_mb(memory.worker_private)})",
-        _mb(memory.master),
-        _mb(memory.others),
-    ]
-    return "| " + " | ".join(cells) + " |"
-
-
-def _quartiles(ratios: list[float]) -> str:
-    if len(ratios) < 2:
-        return "1"
-    low, middle, high = quantiles(ratios, n=4)
-    return f"{middle:.2f} ({low:.2f}-{high:.2f})"
-
-
-def _mb(kilobytes: int) -> str:
-    return f"{kilobytes / 1024:.1f}"
-
-
-def _print_budgets(peer: Pyfpm, place: Place, figures: dict[str, Figures], options: argparse.Namespace) -> None:
-    ten = ten_pools(place, options.idle_seconds)
-    ours, base = figures[peer.name], figures.get(BASE)
-    rows = [("master, PSS with ten pools", f"{_mb(ten.master_pss_kb)} MB", "20 MB")]
-    rows.append(("master, CPU with ten idle pools", f"{ten.master_cpu_percent:.3f} %", "0.1 %"))
-    rows.append(("killed worker to its replacement's answer, median", f"{replaced_ms(peer):.1f} ms", "10 ms"))
-    if base:
-        rows.append(("CPU per request, ratio to uWSGI", _quartiles(ours.ratios), "1.4"))
-        rows.append(("idle worker, PSS", f"{_mb(ours.memory.worker)} MB", f"{_mb(base.memory.worker)} MB (uWSGI's)"))
-    print(
-        "\n".join(
-            ["| Budget | measured | at most |", "| --- | --- | --- |", *(f"| {' | '.join(row)} |" for row in rows)]
-        )
-    )
+            front.check(peer)
+            front.measure(peer, 1, load.CONNECTIONS)
+        for _ in range(options.wrk_rounds):
+            for peer in peers:
+                figures[peer.name].front.append(front.measure(peer, options.wrk_seconds, load.CONNECTIONS))
 
 
 if __name__ == "__main__":

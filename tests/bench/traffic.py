@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 COUNT = 2048
-WORDS = "alpha beta gamma delta north south shop list item page view edit user team report".split()
+WORDS = ("alpha", "beta", "gamma", "delta", "north", "south", "shop", "list", "item", "page", "view", "edit", "user")
 BROWSERS = (
     "Mozilla/5.0 (X11; Linux x86_64; rv:{n}.0) Gecko/20100101 Firefox/{n}.0",
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{n}.0.0.0 Safari/537.36",

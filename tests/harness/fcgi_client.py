@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import TYPE_CHECKING, NamedTuple, Union
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-Address = Union[str, tuple[str, int]]
-"""A path of a unix socket, or host and port."""
-Pairs = Union["Mapping[str, str]", "Iterable[tuple[str, str]]"]
+    Address = str | tuple[str, int]
+    """A path of a unix socket, or host and port."""
+    Pairs = Mapping[str, str] | Iterable[tuple[str, str]]
 
 BEGIN, ABORT, END, PARAMS, STDIN, STDOUT, STDERR, DATA, GET_VALUES, GET_VALUES_RESULT, UNKNOWN = range(1, 12)
 

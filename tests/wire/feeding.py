@@ -6,7 +6,7 @@ Fails by: AssertionError when two ways of cutting do not give the same.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
 from pyfpm.errors import PeerError
 from pyfpm.protocols import fastcgi
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from pyfpm.protocols.events import Event
 
-Outcome = Union[list["Event"], str]
-"""The events of all requests on the connection with pieces of bodies joined, or the words of the PeerError."""
+    Outcome = list[Event] | str
+    """The events of all requests on the connection with pieces of bodies joined, or the words of the PeerError."""
 
 BASE = {"wsgi.version": (1, 0)}
 TAIL = b"\1\1\0\1\0"  # the beginning of one more request
@@ -77,4 +77,4 @@ def three_ways(data: bytes) -> Outcome:
     return whole
 
 
-__all__ = ["BASE", "Abort", "Body", "End", "Head", "Outcome", "Reply", "joined", "outcome", "shortcut", "three_ways"]
+__all__ = ["BASE", "Abort", "Body", "End", "Head", "Reply", "joined", "outcome", "shortcut", "three_ways"]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Union
+from time import process_time
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from pyfpm.protocols import fastcgi
 from tests.harness import fcgi_client as client
-from tests.wire.feeding import BASE, Abort, Body, End, Head, Outcome, Reply, outcome, shortcut, three_ways
+from tests.wire.feeding import BASE, Abort, Body, End, Head, Reply, outcome, shortcut, three_ways
 
 if TYPE_CHECKING:
     from pyfpm.protocols.events import Event
+    from tests.wire.feeding import Outcome
 
 NGINX = Path(__file__).parent / "nginx-1.22"
 
@@ -46,7 +48,7 @@ def values(**pairs: str) -> Reply:
 class Case(NamedTuple):
     name: str
     data: bytes
-    expected: Union[list[Event], str]
+    expected: list[Event] | str
 
 
 MANY = client.pairs([(str(n), "") for n in range(10_001)])
@@ -190,7 +192,7 @@ UNDERSTOOD: list[Case] = [
 ]
 
 REFUSED: list[Case] = [
-    Case("HTTP", b"GET / HTTP/1.1\r\n\r\n", "this looks like HTTP (b'GET / HT' …); the pool speaks FastCGI"),
+    Case("HTTP", b"GET / HTTP/1.1\r\n\r\n", "this looks like HTTP (b'GET / HT'…); the pool speaks FastCGI"),
     Case("HTTP with a long method", b"PROPFIND / HTTP/1.1\r\n\r\n", "this looks like HTTP"),
     Case("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", "this looks like TLS"),
     Case("version 0", b"\0" + BEGIN[1:], "this is not FastCGI: version 1 was expected"),
@@ -279,7 +281,6 @@ def test_the_shortcut_takes_what_nginx_sends(name: str) -> None:
 
 def test_one_byte_at_a_time_is_linear() -> None:
     """16 times the bytes: 16 times the calls, each with a bounded amount of work, so no more than a few times 16."""
-    from time import process_time  # noqa: PLC0415
 
     def cost(size: int) -> float:
         data = client.request_bytes({"A": "x" * size}, b"y" * size)

@@ -75,7 +75,7 @@ def test_lines_are_found_behind_strings_and_lists_over_several_lines() -> None:
     ("content", "reason"),
     [
         (b"[global]\na = \n", "f:2: Invalid value, in column 5"),
-        (b"[global]\n\na = 'x", "f:3: Expected \"'\""),
+        (b"[global]\n\na = 'x", 'f:3: Expected "\'"'),
         (b"\n\xff", "f:2: byte 0xff is not UTF-8\n    save the file as UTF-8"),
         (b"\npid = 'x'", "f:2: pid: stands outside of any section\n"),
         (b"[www]\napp = 'x'", "f:1: www: stands outside of any section\n    write [global], or [pool.NAME]"),

@@ -18,7 +18,9 @@ def test_durations(text: str, seconds: float) -> None:
     assert DURATION.read(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "s", "-1", "1w", "1.5.s", "1,5s", "1e3", "5S", "1 s", "400d", "0.0001s", "١s"])
+@pytest.mark.parametrize(
+    "text", ["", "s", "-1", "1w", "1.5.s", "1,5s", "1e3", "5S", "1 s", "400d", "0.0001s", "\u0661s"]
+)
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a duration|is too long"):
         DURATION.read(text)
@@ -41,7 +43,7 @@ def test_durations_survive_being_shown(milliseconds: int) -> None:
     assert DURATION.read(DURATION.show(seconds)) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "1.0", "0x10", "1_000", " 1", "4|1", "٣", "+1", "--1", "1" * 20])
+@pytest.mark.parametrize("text", ["", "1.0", "0x10", "1_000", " 1", "4|1", "\u0663", "+1", "--1", "1" * 20])
 def test_what_is_no_whole_number(text: str) -> None:
     with pytest.raises(ValueError, match="is not a whole number"):
         number(0).read(text)
@@ -108,7 +110,7 @@ def test_applications(text: str) -> None:
     assert values.APPLICATION.read(text) == text
 
 
-@pytest.mark.parametrize("text", ["", "mysite.wsgi", "a:b:c", "a:", ":b", "a b:c", "app.py:app()", "a..b:c", "a/b.py:c"])
+@pytest.mark.parametrize("text", ["", "mysite.wsgi", "a:b:c", "a:", ":b", "app.py:app()", "a..b:c", "a/b.py:c"])
 def test_what_is_no_application(text: str) -> None:
     with pytest.raises(ValueError, match="is not module:callable"):
         values.APPLICATION.read(text)

@@ -17,7 +17,7 @@ from tests.harness.fcgi_client import get_parameters
 RECORDED = Path(__file__).parents[2] / "wire" / "nginx-1.22"
 
 
-def completed(mount: str = "", **parameters: str | None) -> tuple[dict[str, Any], bool]:
+def completed(mount: str = "", /, **parameters: Any) -> tuple[dict[str, Any], bool]:
     """A GET of nginx's with some parameters changed, or left out where None."""
     sent = {**get_parameters("/"), **parameters}
     found = {name: value for name, value in sent.items() if value is not None}

@@ -74,7 +74,8 @@ def refused(served: Served, words: str) -> None:
 @pytest.mark.parametrize("result", [[b"hello"], (b"hello",)])
 def test_a_list_of_one_is_one_send_with_its_length(result: Any) -> None:
     served = run(App(result))
-    assert served.answer == (200, [("status", "200 OK"), ("content-type", "text/plain"), ("content-length", "5")], b"hello", b"", (0, 0))  # fmt: skip
+    headers = [("status", "200 OK"), ("content-type", "text/plain"), ("content-length", "5")]
+    assert served.answer == (200, headers, b"hello", b"", (0, 0))
     assert len(served.sends) == 1
     assert (served.response.status, served.response.body_bytes) == (200, 5)
     assert served.response.headers == [TEXT]
@@ -405,15 +406,14 @@ def test_closed_when_the_client_is_gone() -> None:
 
 
 def test_closed_when_it_cannot_even_be_iterated() -> None:
+    closed = []
+
     class OnlyClose:
-        closed = False
-
         def close(self) -> None:
-            self.closed = True
+            closed.append(1)
 
-    result = OnlyClose()
-    refused(run(App(result)), "not an iterable")
-    assert result.closed
+    refused(run(App(OnlyClose())), "not an iterable")
+    assert closed == [1]
 
 
 def test_an_error_of_close_is_an_error_behind_a_complete_answer() -> None:

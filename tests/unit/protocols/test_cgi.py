@@ -35,9 +35,9 @@ def test_length_in_any_case(name: str) -> None:
     assert cgi.head(OK, [(name, "007")])[1] == 7
 
 
-@pytest.mark.parametrize("value", ["", "-1", "+1", "1 ", " 1", "1_0", "0x1", "²", "١", "1.5", "9" * 20, "1, 1"])
+@pytest.mark.parametrize("value", ["", "-1", "+1", "1 ", " 1", "1_0", "0x1", "²", "\u0661", "1.5", "9" * 20, "1, 1"])
 def test_bad_length(value: str) -> None:
-    with pytest.raises(ApplicationError, match="'Content-Length' is .* not a number of bytes"):
+    with pytest.raises(ApplicationError, match=r"'Content-Length' is .* not a number of bytes"):
         cgi.head(OK, [("Content-Length", value)])
 
 

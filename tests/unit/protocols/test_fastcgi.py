@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pyfpm.protocols import fastcgi
 from tests.harness import fcgi_client as client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HEAD = b"Status: 200 OK\r\n\r\n"
 
@@ -30,7 +34,7 @@ def test_whole_of_nothing_is_an_end() -> None:
 
 @pytest.mark.parametrize(("function", "kind"), [(fastcgi.stdout, client.STDOUT), (fastcgi.stderr, client.STDERR)])
 @pytest.mark.parametrize("size", [0, 1, 65535, 65536, 131_070, 131_071])
-def test_streams_have_no_empty_record(function: type[fastcgi.stdout], kind: int, size: int) -> None:
+def test_streams_have_no_empty_record(function: Callable[[int, memoryview], bytes], kind: int, size: int) -> None:
     data = bytes(range(256)) * 512
     found, rest = client.records(function(3, memoryview(data)[:size]))
     assert b"".join(record.content for record in found) == data[:size]
@@ -45,8 +49,12 @@ def test_end() -> None:
         (client.END, 5, struct.pack(">IB3x", 258, 2)),
     ]
     assert [record.kind for record in client.records(fastcgi.end(5, with_empty_stdout=False))[0]] == [client.END]
-    kinds = [record.kind for record in client.records(fastcgi.end(5, with_empty_stderr=True))[0]]
-    assert kinds == [client.STDOUT, client.STDERR, client.END]
+
+
+def test_the_last_of_stderr_ends_the_stream() -> None:
+    text = fastcgi.stderr(2, b"first ") + fastcgi.stderr(2, b"last", last=True)
+    assert client.output(text + fastcgi.whole(2, HEAD, b""), 2) == (HEAD, b"first last", (0, 0))
+    assert client.records(fastcgi.stderr(2, b"", last=True))[0] == [(client.STDERR, 2, b"")]
 
 
 GET = client.request_bytes({"A": "b"})

@@ -16,12 +16,14 @@ def seeds() -> list[bytes]:
     """Requests as nginx sent them, and rarer things; short ones, so that damage hits what matters."""
     files = [path.read_bytes() for path in sorted(RECORDED.glob("*.bin"))]
     small = {"A": "b", "N" * 130: "v" * 200}
+    abort = client.record(client.ABORT, 1)
+    params = client.stream(client.PARAMS, 1, client.pairs(small), 7)
     return [data for data in files if len(data) < 1000] + [
         client.request_bytes(small, b"body", keep=True),
-        client.begin() + client.stream(client.PARAMS, 1, client.pairs(small), 7) + client.stream(client.STDIN, 1, b"x" * 20, 3),
-        client.record(client.GET_VALUES, 0, client.pairs({"FCGI_MAX_REQS": ""})) + client.begin() + client.record(client.ABORT, 1),
+        client.begin() + params + client.stream(client.STDIN, 1, b"x" * 20, 3),
+        client.record(client.GET_VALUES, 0, client.pairs({"FCGI_MAX_REQS": ""})) + client.begin() + abort,
         client.begin(role=2, keep=True) + client.begin(2) + client.begin(3),
-    ]  # fmt: skip
+    ]
 
 
 def damaged(random: Random, seed: bytes, other: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given, settings
@@ -23,7 +24,7 @@ def streams(draw: st.DrawFn, kind: int, data: bytes) -> bytes:
     """The data in records cut anywhere, each with padding, and the end of the stream; often in one record."""
     cuts = [] if draw(st.booleans()) else draw(st.lists(st.integers(0, len(data)), max_size=5))
     edges = [0, *sorted(cuts), len(data)]
-    pieces = [data[a:b] for a, b in zip(edges, edges[1:])]
+    pieces = [data[a:b] for a, b in pairwise(edges)]
     whole = [part[at : at + 65535] for part in pieces for at in range(0, len(part), 65535)]
     records = [client.record(kind, 1, part, draw(PADDING) if draw(st.booleans()) else 0) for part in whole]
     return b"".join(records) + client.record(kind, 1)
@@ -44,7 +45,7 @@ def test_however_it_comes_it_is_the_same(request: tuple[Any, bytes, bool, bytes]
     expected = [Head({**dict(pairs), **BASE}, keep, 1), *([Body(body)] if body else []), End()]
     assert outcome([wire]) == (expected, b"")
     edges = [0, *sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=20))), len(wire)]
-    assert outcome(wire[a:b] for a, b in zip(edges, edges[1:])) == (expected, b"")
+    assert outcome(wire[a:b] for a, b in pairwise(edges)) == (expected, b"")
     if len(wire) < 5000:
         assert outcome(wire[at : at + 1] for at in range(len(wire))) == (expected, b"")
     assert shortcut(wire) in (None, expected)

@@ -1,0 +1,49 @@
+"""An order for a worker: its mailbox, its pipes, and the message to the template.
+
+Runs in: master.
+Fails by: OSError when descriptors run out or the template has gone; BlockingIOError when it is busy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyfpm import messages
+
+if TYPE_CHECKING:
+    import socket
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """The master's ends of what the new worker will hold."""
+
+    mailbox: socket.socket
+    pipes: tuple[int, ...]  # to read its stdout and stderr from; none if they go nowhere
+
+
+def order_worker(template: socket.socket, slot: int, *, catch_output: bool, access_log: int | None) -> Ordered:
+    """Ask a template to fork a worker for `slot`."""
+    with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+        mailbox, their_mailbox = messages.socket_pair()
+        theirs.callback(their_mailbox.close)
+        ours.callback(mailbox.close)
+        pipes: list[int] = []
+        descriptors = [their_mailbox.fileno()]
+        for _ in ("stdout", "stderr"):
+            if catch_output:
+                reader, writer = os.pipe()
+                ours.callback(os.close, reader)
+                pipes.append(reader)
+            else:
+                writer = os.open(os.devnull, os.O_WRONLY)
+            theirs.callback(os.close, writer)
+            descriptors.append(writer)
+        if access_log is not None:
+            descriptors.append(access_log)
+        messages.send(template, messages.ForkWorker(slot, descriptors=tuple(descriptors)))
+        ours.pop_all()
+    return Ordered(mailbox, tuple(pipes))
