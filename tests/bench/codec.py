@@ -21,44 +21,17 @@ from pyfpm.gateway.body import received
 from pyfpm.gateway.environ import base_environ, complete
 from pyfpm.gateway.response import Response
 from pyfpm.protocols import fastcgi
-from tests.harness.fcgi_client import get_parameters, request_bytes
+from tests.bench import traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROUNDS = 40
-CALLS = 2048
 
 BASE = base_environ(io.StringIO())
 TYPE = ("Content-Type", "text/html; charset=utf-8")
 TWO_HEADERS = [TYPE, ("Content-Length", "12")]
-EIGHT_HEADERS = [*TWO_HEADERS, ("Date", "now"), ("X-A", "1"), ("X-B", "2"), ("Vary", "Cookie"), ("Set-Cookie", "s=1"), ("X-C", "3")]  # fmt: skip
-
-
-def fixed() -> list[bytes]:
-    return [browser("/a/b", 0)] * CALLS
-
-
-def varied() -> list[bytes]:
-    return [browser(f"/shop/{number % 97}/item-{number * 7919 % 65536}", number) for number in range(CALLS)]
-
-
-def browser(path: str, number: int) -> bytes:
-    """A request as a browser's comes through nginx, about 28 parameters and 1,000 bytes."""
-    parameters = get_parameters(
-        path,
-        f"page={number}",
-        REMOTE_ADDR=f"192.0.2.{number % 256}",
-        REMOTE_PORT=str(1024 + number * 31 % 60000),
-        HTTP_USER_AGENT=f"Mozilla/5.0 (X11; Linux x86_64; rv:{100 + number % 40}.0) Gecko/20100101 Firefox/{number % 140}",
-        HTTP_ACCEPT="text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
-        HTTP_ACCEPT_LANGUAGE="en-US,en;q=0.5",
-        HTTP_ACCEPT_ENCODING="gzip, deflate, br",
-        HTTP_CONNECTION="keep-alive",
-        HTTP_REFERER=f"https://site.example/from/{number * 13 % 4096}",
-        HTTP_COOKIE=f"session={number * 2654435761 % 2**64:032x}; theme=dark",
-    )
-    return request_bytes(parameters)
+EIGHT_HEADERS = [*TWO_HEADERS, *((f"X-Header-{number}", f"value {number}") for number in range(6))]
 
 
 def hello(environ: dict[str, Any], start: Any) -> list[bytes]:
@@ -109,9 +82,9 @@ def steps() -> dict[str, Callable[[bytes], object]]:
 
 def completing() -> tuple[Callable[[dict[str, Any]], object], list[dict[str, Any]]]:
     """`complete` changes its environ, so it needs a new one each time; the copy is in the figure."""
-    taken = fastcgi.decode(fixed()[0], BASE)
+    taken = fastcgi.decode(next(traffic.fastcgi(request) for request in traffic.requests()), BASE)
     assert taken is not None
-    return (lambda environ: complete(environ.copy(), "", None)), [taken[0]] * CALLS
+    return (lambda environ: complete(environ.copy(), "", None)), [taken[0]] * traffic.COUNT
 
 
 def reference() -> float:
@@ -148,7 +121,8 @@ def measure(step: Callable[[Any], object], given: list[Any]) -> tuple[list[float
 def main() -> None:
     rows: list[tuple[str, str, list[float]]] = []
     best = 1.0
-    loads = {"fixed": fixed(), "varied": varied()}
+    different = [traffic.fastcgi(request) for request in traffic.requests()]
+    loads = {"fixed": different[:1] * len(different), "varied": different}
     tasks: list[tuple[str, str, Callable[[Any], object], list[Any]]] = [
         (name, load, step, given) for name, step in steps().items() for load, given in loads.items()
     ]

@@ -18,9 +18,7 @@ def test_durations(text: str, seconds: float) -> None:
     assert DURATION.read(text) == seconds
 
 
-@pytest.mark.parametrize(
-    "text", ["", "s", "-1", "1w", "1.5.s", "1,5s", "1e3", "5S", "1 s", "400d", "0.0001s", "\u0661s"]
-)
+@pytest.mark.parametrize("text", ["", "s", "-1", "1w", "1.5.s", "1,5s", "5S", "1 s", "400d", "0.0001s", "\u0661s"])
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a duration|is too long"):
         DURATION.read(text)

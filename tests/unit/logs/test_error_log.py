@@ -80,8 +80,9 @@ def test_a_long_line_is_cut_at_the_limit(sink: Sink) -> None:
     log = log_to(sink, limit=512)
     log.notice("x" * 600)
     log.notice("é" * 600)
-    assert [len(line) for line in sink.lines] == [512, 512 - sink.lines[1].index("é".encode()) % 2]
-    assert all(line.endswith(b"...\n") and line.decode() for line in sink.lines)
+    assert len(sink.lines[0]) == 512
+    assert len(sink.lines[1]) in (511, 512)  # no character is torn
+    assert all(line.decode().endswith("...\n") for line in sink.lines)
 
 
 @given(st.text(), st.text(), st.text())
