@@ -6,6 +6,13 @@ The only file that subclasses Exception.
 
 from __future__ import annotations
 
+# What a shell gets, as in sysexits.h; fork.py has 70, for what broke inside.
+EXIT_USAGE = 64
+EXIT_UNAVAILABLE = 69  # no master runs
+EXIT_LATER = 75  # EX_TEMPFAIL: not now
+EXIT_NOT_PERMITTED = 77
+EXIT_CONFIG = 78
+
 
 class PyfpmError(Exception):
     """Anything pyfpm itself raises on purpose."""
@@ -24,7 +31,7 @@ class ApplicationError(PyfpmError):
 
 
 class MessageError(PyfpmError):
-    """Bytes between master, template and worker that are no message of ours."""
+    """Bytes between master, template, worker and operator that are no message of ours."""
 
 
 class StartError(PyfpmError):

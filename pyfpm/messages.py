@@ -1,4 +1,4 @@
-"""How to speak: every sentence between master, template and worker, and the socket it travels on.
+"""How to speak: every sentence between master, template, worker and operator, and the socket it travels on.
 
 Runs in: every process, Python 3.9 and up.
 Fails by: MessageError for anything that is not one of the sentences below; OSError from the socket.
@@ -6,11 +6,13 @@ Fails by: MessageError for anything that is not one of the sentences below; OSEr
 A message is one SOCK_SEQPACKET packet: a kind byte, a fixed struct, and for some kinds UTF-8 text to the end.
 Descriptors ride along as SCM_RIGHTS. What a template or worker says is gossip: it is decoded into one of these
 types, bounded, or refused; nothing is unpickled, and the sender is known by SCM_CREDENTIALS, which the kernel fills.
+Who asks over the control socket is known by SO_PEERCRED, which the kernel noted at connect(2).
 """
 
 from __future__ import annotations
 
 import array
+import enum
 import os
 import socket
 import struct
@@ -62,21 +64,31 @@ class Message:
 
 
 class Greeting(Message):
-    """The pool's settings as JSON (text), the listener and the scoreboard (descriptors). Always the first."""
+    """The pool's settings as JSON (text); listener, scoreboard and bell (descriptors). Always the first."""
 
     kind = b"G"
     has_text = True
-    descriptors_allowed = (2, 2)
+    descriptors_allowed = (3, 3)
 
 
 class ForkWorker(Message):
-    """Fork a worker for `slot`. Descriptors: its mailbox, stdout, stderr and, if the pool has one, the access log."""
+    """Fork a worker for `slot`, which must answer reload_probe before it is ready if `must_prove_itself`.
+
+    Descriptors: its mailbox, stdout, stderr and, if the pool has one, the access log.
+    """
 
     kind = b"F"
-    layout = struct.Struct("<I")
-    fields = ("slot",)
+    layout = struct.Struct("<IB")
+    fields = ("slot", "must_prove_itself")
     descriptors_allowed = (3, 4)
     slot: int
+    must_prove_itself: int
+
+
+class AskFiles(Message):
+    """Have the files changed that the application was loaded from?"""
+
+    kind = b"C"
 
 
 # ── template to master ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -93,6 +105,13 @@ class Unclean(Message):
     """Importing the application left something behind that does not survive a fork; `text` says what and whose."""
 
     kind = b"U"
+    has_text = True
+
+
+class FilesChanged(Message):
+    """The answer to AskFiles: `text` is a file that has changed, or why that cannot be told; empty for no."""
+
+    kind = b"D"
     has_text = True
 
 
@@ -141,6 +160,13 @@ class Ready(Message):
     kind = b"R"
 
 
+class Leaving(Message):
+    """The worker has reached a limit (`text` says which, with figures) and leaves when the master says so."""
+
+    kind = b"O"
+    has_text = True
+
+
 # ── master to worker ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -160,11 +186,64 @@ class GiveUp(Message):
     number: int
 
 
+# ── operator to master, over the control socket ─────────────────────────────────────────────────────────────────────
+
+
+class Verb(enum.IntEnum):
+    """What may be asked of a master. The numbers are spoken between two versions of pyfpm: none is ever reused."""
+
+    STOP = 1
+    QUIT = 2
+    RELOAD = 3
+    RESTART = 4
+    LOGROTATE = 5
+    UPGRADE = 6
+    STATUS = 7
+    PING = 8
+
+
+EVERYTHING = 0x01  # of Ask.flags: every pool, changed or not
+
+
+class Ask(Message):
+    """The one question of a connection: a Verb, flags, and in `text` the pools that it is about, one a line."""
+
+    kind = b"Q"
+    layout = struct.Struct("<BB")
+    fields = ("verb", "flags")
+    has_text = True
+    verb: int
+    flags: int
+
+
+# ── master to operator ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Progress(Message):
+    """Something that happened on the way to the verdict, in words for people; of STATUS, the answer itself."""
+
+    kind = b"P"
+    has_text = True
+
+
+class Verdict(Message):
+    """How it ended: the exit code for whoever asked, and why. Nothing comes after it."""
+
+    kind = b"V"
+    layout = struct.Struct("<B")
+    fields = ("code",)
+    has_text = True
+    code: int
+
+
 _KINDS: dict[bytes, type[Message]] = {
     message.kind: message
     for message in (
         Greeting,
         ForkWorker,
+        AskFiles,
+        FilesChanged,
+        Leaving,
         Loaded,
         Unclean,
         ForkFailed,
@@ -174,6 +253,9 @@ _KINDS: dict[bytes, type[Message]] = {
         Ready,
         NewAccessLog,
         GiveUp,
+        Ask,
+        Progress,
+        Verdict,
     )
 }
 
@@ -222,6 +304,11 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
     ours.setblocking(False)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     return ours, theirs
+
+
+def peer_of(channel: socket.socket) -> Sender:
+    """Who is at the other end of a connection: who connected, or on a client's side who called listen(2)."""
+    return Sender(*_CREDENTIALS.unpack(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)))
 
 
 def send(channel: socket.socket, message: Message) -> None:

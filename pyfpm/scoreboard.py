@@ -24,9 +24,14 @@ _METHOD_AT = 96
 _METHOD_SIZE = 16
 _URI_AT = _METHOD_AT + _METHOD_SIZE
 
+# The memory begins with the alarm flag, then a byte a slot for its stage: so "how many are idle" is one look at a few
+# bytes that lie side by side. The slots follow, each on cache lines of its own.
+_ALARM_AT = 0
+_STAGES_AT = 64
+
 # Index of each 64-bit field within a slot.
-STAGE, SINCE, NUMBER, SERVED, PID, GENERATION, DURATION = range(7)
-_NUMBERS = struct.Struct("<7Q")
+SINCE, NUMBER, SERVED, PID, GENERATION, DURATION = range(6)
+_NUMBERS = struct.Struct("<6Q")
 _REQUEST = struct.Struct(f"<{_METHOD_SIZE}s{URI_SIZE}s")
 
 
@@ -53,50 +58,87 @@ class Reading:
 
 
 class Scoreboard:
-    """The memory of one pool, as the master sees it and as a template hands it on."""
+    """The memory of one generation of a pool, as the master sees it and as a template hands it on."""
 
     def __init__(self, descriptor: int, slots: int) -> None:
         self.descriptor = descriptor
         self.slots = slots
-        self.memory = mmap.mmap(descriptor, slots * SLOT_SIZE, mmap.MAP_SHARED)
+        self.memory = mmap.mmap(descriptor, _size(slots), mmap.MAP_SHARED)
 
     @classmethod
     def create(cls, name: str, slots: int) -> Scoreboard:
         """A new scoreboard with all slots free; its descriptor can be sent to a template."""
         descriptor = os.memfd_create(f"pyfpm-{name}"[:200], os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(descriptor, slots * SLOT_SIZE)
+        os.ftruncate(descriptor, _size(slots))
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         return cls(descriptor, slots)
 
+    def stage(self, slot: int) -> int:
+        """The stage of a slot alone."""
+        stage = self.memory[_STAGES_AT + slot]
+        return stage if stage <= FINISHING else RUNNING
+
     def read(self, slot: int) -> Reading:
         """The numbers of a slot, without its texts: this is what the master looks at every second."""
-        return Reading(*_NUMBERS.unpack_from(self.memory, slot * SLOT_SIZE))
+        return Reading(self.stage(slot), *_NUMBERS.unpack_from(self.memory, self._start(slot)))
 
     def read_whole(self, slot: int) -> Reading:
         """A slot with method and URI; the texts are as hostile as whoever sent them."""
         reading = self.read(slot)
-        method, uri = _REQUEST.unpack_from(self.memory, slot * SLOT_SIZE + _METHOD_AT)
+        method, uri = _REQUEST.unpack_from(self.memory, self._start(slot) + _METHOD_AT)
         reading.method = method.rstrip(b"\0").decode("latin-1")
         reading.uri = uri.rstrip(b"\0").decode("latin-1")
         return reading
 
     def clear(self, slot: int) -> None:
         """Make a slot free again, after its worker has gone."""
-        self.memory[slot * SLOT_SIZE : (slot + 1) * SLOT_SIZE] = bytes(SLOT_SIZE)
+        start = self._start(slot)
+        self.memory[_STAGES_AT + slot] = FREE
+        self.memory[start : start + SLOT_SIZE] = bytes(SLOT_SIZE)
+
+    def set_alarm(self) -> None:
+        """Master: the next worker that finds too few idle ones is to ring."""
+        self.memory[_ALARM_AT] = 1
 
     def close(self) -> None:
         self.memory.close()
         os.close(self.descriptor)
 
+    def _start(self, slot: int) -> int:
+        return _slots_at(self.slots) + slot * SLOT_SIZE
+
+
+def _slots_at(slots: int) -> int:
+    return _STAGES_AT + (slots + 63) // 64 * 64
+
+
+def _size(slots: int) -> int:
+    return _slots_at(slots) + slots * SLOT_SIZE
+
 
 class Slot:
-    """A worker's own slot. `numbers` is indexed by STAGE, SINCE, …: a store costs 0.03 µs and no call."""
+    """A worker's own slot. `stages[own]` and `numbers[SINCE]`, …: a store costs 0.03 µs and no call."""
 
     def __init__(self, scoreboard: Scoreboard, slot: int) -> None:
-        start = slot * SLOT_SIZE
-        whole = memoryview(scoreboard.memory)[start : start + SLOT_SIZE]
-        self.numbers = whole[:_METHOD_AT].cast("Q")
-        self._texts = whole[_METHOD_AT:]
+        start = scoreboard._start(slot)
+        whole = memoryview(scoreboard.memory)
+        self.own = slot
+        self.numbers = whole[start : start + _METHOD_AT].cast("Q")
+        self.stages = whole[_STAGES_AT : _STAGES_AT + scoreboard.slots]
+        self._texts = whole[start + _METHOD_AT : start + SLOT_SIZE]
+        self._memory = scoreboard.memory
+        self._stages_end = _STAGES_AT + scoreboard.slots
+
+    def should_ring(self, alarm_below: int) -> bool:
+        """Whether the master wants to know that fewer workers than `alarm_below` are idle; asked for once only.
+
+        Two workers may both find the flag set, and both ring: that is harmless.
+        """
+        memory = self._memory
+        if memory[_ALARM_AT] and memory[_STAGES_AT : self._stages_end].count(IDLE) < alarm_below:
+            memory[_ALARM_AT] = 0
+            return True
+        return False
 
     def show_request(self, method: str, uri: str) -> None:
         """Show which request is in hand; both are cut, and latin-1 as everything in a WSGI environ."""

@@ -12,7 +12,7 @@ beside the ones they belong to.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
 from pyfpm.config.directive import Directive, Origin, Settings, Shape, directive, directives_of
@@ -26,16 +26,20 @@ from pyfpm.config.values import (
     ENVIRONMENT_VALUE,
     FILE_LIMIT,
     LOG_FILE,
+    MEMORY_LIMIT,
     MODE,
     MOUNT,
     NAMES,
     PATH,
     PATH_LIST,
+    PATH_OR_NONE,
+    PROBE,
     TEXT,
     URI_PATH,
     YES_OR_NO,
     Address,
     Kind,
+    MemoryLimit,
     duration,
     number,
     one_of,
@@ -74,6 +78,17 @@ class GlobalSettings(Settings):
         default_words="none",
         example="/run/pyfpm/pyfpm.pid",
     )
+    control: str | None = directive(
+        "control",
+        PATH_OR_NONE,
+        "The socket where `pyfpm stop`, `reload`, `status` and the other verbs find the running master. Everybody may "
+        "connect; root and the master's user may ask for everything, the user of a pool for what concerns it alone. "
+        "A change takes effect at the next start.",
+        origin=OWN,
+        base=STATE_FOLDER,
+        default_words="beside the pid file, with `.sock` for its ending; none without a pid file",
+        example="/run/pyfpm/pyfpm.sock",
+    )
     error_log: str | None = directive(
         "error_log",
         LOG_FILE,
@@ -102,12 +117,36 @@ class GlobalSettings(Settings):
         "The longest line in the log in bytes; what a worker prints is wrapped there.",
         default=1024,
     )
+    emergency_restart_interval: float = directive(
+        "emergency_restart_interval",
+        duration(zero=True),
+        "The time in which emergency_restart_threshold counts; 0 for never.",
+        default=0.0,
+        differs="it is counted for each pool on its own, and that pool alone is reloaded.",
+        example="1m",
+    )
+    emergency_restart_threshold: int = directive(
+        "emergency_restart_threshold",
+        number(0),
+        "So many workers of a pool that die of SIGSEGV or SIGBUS within emergency_restart_interval make the pool start "
+        "anew: its template too, for what is broken may be in there. 0 for never.",
+        default=0,
+        differs="it is counted for each pool on its own, and that pool alone is reloaded.",
+        example="10",
+    )
     process_control_timeout: float = directive(
         "process_control_timeout",
         duration(zero=True),
         "How long workers have to obey a signal of the master before they are killed.",
         default=30.0,
         differs="the default is 0 there, which cuts off requests in hand.",
+    )
+    process_max: int = directive(
+        "process.max",
+        number(0, refusal="process_max can't be negative"),
+        "The most workers of all pools together; 0 for no limit beyond that of each pool.",
+        default=0,
+        example="128",
     )
     process_priority: int | None = directive(
         "process.priority",
@@ -295,24 +334,115 @@ class PoolSettings(Settings):
     )
     pm: str = directive(
         "pm",
-        one_of(
-            "static",
-            refused={"dynamic": "is not in this version", "ondemand": "is not in this version"},
-        ),
-        "How the number of workers is chosen. `static`: always pm.max_children of them.",
-        missing="the process manager is missing (static)",
-        differs="dynamic and ondemand are not in this version.",
+        one_of("static", "dynamic", "ondemand", noun="process manager"),
+        "How the number of workers is chosen, up to pm.max_children. `static`: always that many. `dynamic`: as many as "
+        "keep pm.min_spare_servers idle. `ondemand`: none until a request comes.",
+        missing="the process manager is missing (static, dynamic or ondemand)",
         example="static",
-        sample="static",
+        sample="dynamic",
         toml_head="mode",
     )
     pm_max_children: int = directive(
         "pm.max_children",
         number(1, refusal="pm.max_children must be a positive value"),
-        "The number of workers, so the number of requests that are served at the same time.",
+        "The most workers, so the most requests that are served at the same time.",
         missing="pm.max_children must be a positive value",
         example="5",
         sample="5",
+    )
+    pm_start_servers: int = directive(
+        "pm.start_servers",
+        number(0),
+        "How many workers a `dynamic` pool starts with.",
+        default=0,
+        default_words="half way between pm.min_spare_servers and pm.max_spare_servers",
+        example="2",
+        sample="2",
+    )
+    pm_min_spare_servers: int = directive(
+        "pm.min_spare_servers",
+        number(0),
+        "A `dynamic` pool with fewer idle workers than this starts more.",
+        default=0,
+        default_words="none: `dynamic` needs it",
+        example="1",
+        sample="1",
+    )
+    pm_max_spare_servers: int = directive(
+        "pm.max_spare_servers",
+        number(0),
+        "A `dynamic` pool with more idle workers than this lets some go.",
+        default=0,
+        default_words="none: `dynamic` needs it",
+        example="3",
+        sample="3",
+    )
+    pm_max_spawn_rate: int = directive(
+        "pm.max_spawn_rate",
+        number(1, refusal="pm.max_spawn_rate must be a positive value"),
+        "The most workers that a pool starts at once.",
+        default=32,
+        differs="the pool grows when it needs to and not once a second, so this is no longer a number per second. It "
+        "holds for `ondemand` too.",
+    )
+    pm_process_idle_timeout: float = directive(
+        "pm.process_idle_timeout",
+        duration(zero=False),
+        "A worker of an `ondemand` pool that is idle for so long leaves.",
+        default=10.0,
+    )
+    pm_template_idle_timeout: float = directive(
+        "pm.template_idle_timeout",
+        duration(zero=True),
+        "An `ondemand` pool that has had no worker for so long gives up its template, and with it the loaded "
+        "application; the next request starts it again and waits for that. 0 to keep it.",
+        origin=OWN,
+        default=0.0,
+        example="1h",
+    )
+    pm_max_requests: int = directive(
+        "pm.max_requests",
+        number(0),
+        "A worker that has served so many requests is replaced; 0 for never.",
+        default=0,
+        example="500",
+        for_template=True,
+    )
+    pm_max_requests_jitter: int = directive(
+        "pm.max_requests_jitter",
+        number(0),
+        "Each worker serves up to so many requests more than pm.max_requests, drawn by lot, so that not all are "
+        "replaced at the same time.",
+        origin=OWN,
+        default=0,
+        example="50",
+        for_template=True,
+    )
+    pm_max_memory: MemoryLimit = directive(
+        "pm.max_memory",
+        MEMORY_LIMIT,
+        "A worker that holds more memory than this after a request is replaced; 0 for no limit. `pss` counts pages "
+        "shared with other processes in part, `rss` in full.",
+        origin=OWN,
+        default=MemoryLimit(),
+        example="256M pss",
+        for_template=True,
+    )
+    pm_max_lifetime: float = directive(
+        "pm.max_lifetime",
+        duration(zero=True),
+        "A worker of this age is replaced, after the request that it serves; 0 for never.",
+        origin=OWN,
+        default=0.0,
+        example="1d",
+    )
+    pm_fail_fast_timeout: float = directive(
+        "pm.fail_fast_timeout",
+        duration(zero=True),
+        "A pool that has had no worker for so long because none can be started answers requests with 503 and "
+        "Retry-After until one can; 0 to let them wait.",
+        origin=OWN,
+        default=10.0,
     )
     spawn_timeout: float = directive(
         "spawn_timeout",
@@ -320,6 +450,31 @@ class PoolSettings(Settings):
         "A template or worker that is not ready by then is given up: killed, logged, and started again.",
         origin=OWN,
         default=60.0,
+    )
+    reload_timeout: float = directive(
+        "reload_timeout",
+        duration(zero=False),
+        "A new generation that is not ready by then is refused, and the old one serves on.",
+        origin=OWN,
+        default=60.0,
+    )
+    reload_probe: str = directive(
+        "reload_probe",
+        PROBE,
+        "A request that the first worker of a new generation must answer with 2xx or 3xx before a worker of the old "
+        "one leaves; otherwise the reload is refused. With a host for applications that mind theirs.",
+        origin=OWN,
+        default="",
+        default_words="none",
+        example="//www.example.org/health?deep=1",
+        for_template=True,
+    )
+    reload_surge: int = directive(
+        "reload_surge",
+        number(1),
+        "How many workers beyond pm.max_children a reload may have at a time, those that finish a request aside.",
+        origin=OWN,
+        default=1,
     )
 
     # ── requests ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -453,9 +608,15 @@ class PoolSettings(Settings):
         record: dict[str, object] = {"pool": self.name}
         for row in directives_of(PoolSettings):
             if row.for_template:
-                value: Any = getattr(self, row.attribute)
-                record[row.attribute] = list(value) if isinstance(value, tuple) else value
+                record[row.attribute] = _plain(getattr(self, row.attribute))
         return record
+
+
+def _plain(value: Any) -> object:
+    """A value as JSON would give it back."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)
@@ -465,6 +626,7 @@ class Configuration:
     global_: GlobalSettings
     pools: tuple[PoolSettings, ...]
     warnings: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
     path: str = ""
     prefix: str | None = None
     base: str = "/"

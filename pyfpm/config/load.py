@@ -10,6 +10,7 @@ import glob
 import os
 import re
 from dataclasses import dataclass, field, replace
+from posixpath import splitext
 from typing import TYPE_CHECKING
 
 from pyfpm.config import rules
@@ -17,8 +18,8 @@ from pyfpm.config.directives import DEFAULT_ERROR_LOG, GLOBAL_SECTION, INCLUDE, 
 from pyfpm.config.drafts import Draft, text_of
 from pyfpm.config.ini import parse_ini
 from pyfpm.config.statements import Assignment, Section, Statement
-from pyfpm.config.toml import parse_toml
-from pyfpm.config.values import join_path
+from pyfpm.config.toml import parse_toml, salvage_toml
+from pyfpm.config.values import NOWHERE, join_path
 from pyfpm.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -44,9 +45,10 @@ def load(path: str, *, prefix: str | None, environ: Mapping[str, str], as_root: 
     if not pools and not reading.problems:
         reason = "No pool defined. at least one pool section must be specified in config file"
         reading.problems.append(Problem(path, "", reason))
-    problems = reading.problems + rules.problems_of(pools)
+    problems = reading.problems + rules.problems_of(pools) + rules.problems_of_control(global_, pools)
     if problems:
         raise ConfigError(sorted(problems, key=reading.order))
+    global_ = replace(global_, control=control_path(global_, global_.pid) or NOWHERE)
     return Configuration(
         global_=_with_error_log(global_, prefix, as_root=as_root),
         pools=pools,
@@ -55,6 +57,27 @@ def load(path: str, *, prefix: str | None, environ: Mapping[str, str], as_root: 
         prefix=prefix,
         base=base,
     )
+
+
+def read_whereabouts(path: str, *, prefix: str | None, environ: Mapping[str, str]) -> GlobalSettings:
+    """What a configuration says of the daemon itself, however wrong the rest may be: where its running master is.
+
+    Whoever wants to stop a daemon must be able to while its configuration is broken.
+    """
+    base = os.path.abspath(prefix) if prefix else os.path.dirname(os.path.abspath(path))
+    reading = _Reading(base, environ, is_lenient=True)
+    reading.read_main(path)
+    return reading.global_draft.finish_global(base, base if prefix else None)
+
+
+def control_path(settings: GlobalSettings, pid_path: str | None) -> str | None:
+    """Where the control socket is, given where the pid file really is: -g may have moved it."""
+    if settings.is_set("control"):
+        return None if settings.control == NOWHERE else settings.control
+    if pid_path is None:
+        return None
+    path = splitext(pid_path)[0] + ".sock"
+    return path if path != pid_path else pid_path + ".sock"
 
 
 def _with_error_log(settings: GlobalSettings, prefix: str | None, *, as_root: bool) -> GlobalSettings:
@@ -69,6 +92,7 @@ class _Reading:
 
     base: str
     environ: Mapping[str, str]
+    is_lenient: bool = False  # take what can be had of a file that is no TOML
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     pool_drafts: dict[str, Draft] = field(default_factory=dict)  # by the name in lower case
@@ -107,6 +131,8 @@ class _Reading:
     def _parse(self, content: bytes, path: str) -> list[Statement]:
         if path.endswith(".toml"):
             statements, problems = parse_toml(content, path)
+            if self.is_lenient and not statements:
+                statements = salvage_toml(content, path)
         else:
             statements, problems = parse_ini(content, path, self.environ)
         self.problems.extend(problems)

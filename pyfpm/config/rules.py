@@ -11,7 +11,7 @@ from posixpath import normpath
 from typing import TYPE_CHECKING
 
 from pyfpm.config.directive import name_of
-from pyfpm.config.directives import PoolSettings
+from pyfpm.config.directives import GlobalSettings, PoolSettings
 from pyfpm.errors import Problem
 
 if TYPE_CHECKING:
@@ -28,6 +28,18 @@ def problems_of(pools: Sequence[PoolSettings]) -> list[Problem]:
     for first, second in combinations(pools, 2):
         problems.extend(_same_address(first, second))
     return problems
+
+
+def problems_of_control(settings: GlobalSettings, pools: Sequence[PoolSettings]) -> list[Problem]:
+    """A control socket where a pool listens. Where nobody asked for it, the master does without."""
+    if not settings.is_set("control") or settings.control is None:
+        return []
+    path, name = normpath(settings.control), name_of(GlobalSettings, "control")
+    return [
+        Problem(settings.where("control"), name, f"the pool '{pool.name}' listens on {path}", "choose another path")
+        for pool in pools
+        if pool.is_set("listen") and pool.listen.kind == "unix" and normpath(pool.listen.path) == path
+    ]
 
 
 def warnings_of(pools: Sequence[PoolSettings]) -> list[str]:

@@ -6,6 +6,7 @@ Fails by: problems in the list that it returns beside the statements; never by a
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tomllib
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,20 @@ def parse_toml(content: bytes, file: str) -> tuple[list[Statement], list[Problem
     except ValueError as error:  # TOMLDecodeError, and what int() says to a number of thousands of digits
         return [], [_syntax_problem(str(error), text, file)]
     return _Flattener(file, lines_of(text)).flatten(document)
+
+
+def salvage_toml(content: bytes, file: str) -> list[Statement]:
+    """Of a document that is none: the lines of its section [global] that are right by themselves."""
+    statements: list[Statement] = []
+    inside = False
+    for line in content.decode("utf-8", "replace").splitlines():
+        if line.lstrip().startswith("["):
+            inside = line.split("#")[0].strip().strip("[]").strip().lower() == GLOBAL_SECTION
+        elif inside:
+            with contextlib.suppress(ValueError, RecursionError):
+                # A value that could be no line of a section of its own is of no use here either.
+                statements += _Flattener(file, {}).flatten({GLOBAL_SECTION: tomllib.loads(line)})[0]
+    return statements
 
 
 def _syntax_problem(reason: str, text: str, file: str) -> Problem:

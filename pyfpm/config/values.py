@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,23 +90,38 @@ def read_uri_path(text: str) -> str:
     return refuse_nul(text)
 
 
+def read_probe(text: str) -> str:
+    """ "/path?query", "//host/path?query", or nothing."""
+    if not re.fullmatch(r"[!-~]*", text) or "#" in text:
+        raise ValueError(f"'{text}' is not a path of a URL", "write other characters than these as %20")
+    if text and not text.startswith("/"):
+        raise ValueError(f"'{text}' must begin with '/'", f"write /{text}, or //{text} if it begins with a host")
+    if text.startswith("//") and not re.match(r"//[^/?]+/", text):
+        raise ValueError(f"'{text}' is not //host/path", f"write {_probe_advice(text)}")
+    return text
+
+
+def _probe_advice(text: str) -> str:
+    host = re.match(r"//[^/?]+", text)
+    return f"{host[0]}/{text[host.end() :]}" if host else "//www.example.org/health, or a path with one '/'"
+
+
 TEXT = Kind(read_text, str, "text")
 ENVIRONMENT_VALUE = Kind(refuse_nul, str, "text, which may be empty", natives=(int,))
 MOUNT = Kind(read_mount, str, "empty, or a path that begins with `/` and does not end with one")
 APPLICATION = Kind(read_application, str, "`module:callable`; both may have dots")
 URI_PATH = Kind(read_uri_path, str, "a path that begins with `/`")
+PROBE = Kind(read_probe, str, "`/path`, `/path?query` or `//host/path?query`")
 
 
-def one_of(*choices: str, aliases: dict[str, str] | None = None, refused: dict[str, str] | None = None) -> Kind:
-    """One of a few words, in any case. `refused` are words with a reason of their own not to be taken."""
+def one_of(*choices: str, aliases: dict[str, str] | None = None, noun: str = "value") -> Kind:
+    """One of a few words, in any case. `noun` is what they are, for the refusal of another."""
 
     def read(text: str) -> str:
         word = (aliases or {}).get(text.lower(), text.lower())
         if word in choices:
             return word
-        if refused and word in refused:
-            raise ValueError(f"'{text}' {refused[word]}", f"use {' or '.join(choices)}")
-        raise ValueError(f"invalid value '{text}'", f"use {_or(choices)}")
+        raise ValueError(f"invalid {noun} '{text}'", f"use {_or(choices)}")
 
     return Kind(read, str, _or([f"`{choice}`" for choice in choices]))
 
@@ -155,8 +170,16 @@ def read_path_list(text: str) -> tuple[str, ...]:
     return _split(text, ":", read_text)
 
 
+NOWHERE = "none"
+
 PATH = Kind(read_text, str, "a path", rebase=lambda path, base: join_path(base, path))
 LOG_FILE = Kind(read_log_file, str, "a path", rebase=lambda path, base: join_path(base, path))
+PATH_OR_NONE = Kind(
+    read_text,
+    str,
+    f"a path, or `{NOWHERE}`",
+    rebase=lambda path, base: path if path == NOWHERE else join_path(base, path),
+)
 ABSOLUTE_PATH = Kind(read_absolute, str, "a path that begins with `/`")
 CHROOT = Kind(read_chroot, str, "a path that begins with `/` or with `$prefix`", rebase=rebase_chroot)
 PATH_LIST = Kind(
@@ -248,6 +271,52 @@ def _duration_advice(found: re.Match[str] | None) -> str:
 
 def show_duration(seconds: float) -> str:
     return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
+
+
+# ── memory ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class MemoryLimit:
+    """The most memory of a process, and how it is counted; no bytes at all mean no limit."""
+
+    bytes: int = 0
+    kind: Literal["rss", "pss"] = "rss"
+
+    def show(self) -> str:
+        size = _show_size(self.bytes)
+        return f"{size} {self.kind}" if self.kind != "rss" else size
+
+
+_SIZES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+_LEAST_MEMORY = 2**20  # no interpreter lives on less: whoever writes 256 has forgotten the M
+
+
+def read_memory_limit(text: str) -> MemoryLimit:
+    found = re.fullmatch(r"([0-9]{1,15})([KMG]?)(?:\s+(rss|pss))?", text, re.IGNORECASE | re.ASCII)
+    if not found:
+        raise ValueError(f"'{text}' is not an amount of memory", "write 256M or 1G, and pss after it if so meant")
+    size = int(found[1]) * _SIZES[found[2].upper()]
+    if not size:
+        return MemoryLimit()
+    if size < _LEAST_MEMORY:
+        raise ValueError(f"{size} bytes are less than any worker needs", f"write {found[1]}M for megabytes")
+    if size > _LARGEST_LIMIT:
+        raise ValueError(f"'{text}' is too much")
+    return MemoryLimit(size, "pss" if found[3] and found[3].lower() == "pss" else "rss")
+
+
+def _show_size(size: int) -> str:
+    unit = next(unit for unit in ("G", "M", "K", "") if not size % _SIZES[unit]) if size else ""
+    return f"{size // _SIZES[unit]}{unit}"
+
+
+MEMORY_LIMIT = Kind(
+    read_memory_limit,
+    MemoryLimit.show,
+    "bytes with `K`, `M` or `G`, and `rss` (so without a word) or `pss`: `256M`, `256M pss`",
+    natives=(int,),
+)
 
 
 # ── lists ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,6 +6,7 @@ Fails by: nothing to fail at.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 FIRST_PAUSE = 0.1
@@ -33,3 +34,10 @@ class Streak:
 def died_young(lived: float, requests: int) -> bool:
     """Whether a death says that the worker cannot start, rather than that a request killed it."""
     return lived < YOUNG and requests == 0
+
+
+def is_emergency(crashes: Sequence[float], threshold: int, interval: float) -> bool:
+    """Whether so many crashes fell into so many seconds; `crashes` are their times, the oldest first."""
+    if threshold <= 0 or interval <= 0 or len(crashes) < threshold:
+        return False
+    return crashes[-1] - crashes[-threshold] < interval

@@ -53,6 +53,8 @@ class Child(Process):
     """A worker as the master sees it, from the order to fork it until its burial."""
 
     slot: int = 0
+    outlived: bool = False  # it has reached a limit and is let go when there is room, or a replacement
+    leaving_since: float | None = None  # when it was asked to leave
     pressed: signal.Signals | None = None  # what it was last sent to make it leave
     access_log: int = 0  # which opening of the access log it writes to
     is_news: bool = False  # its birth is worth a line: it is none of the first
@@ -74,8 +76,8 @@ class Children:
     def __len__(self) -> int:
         return len(self._by_slot)
 
-    def free_slot(self) -> int:
-        return next(slot for slot in range(self._slots) if slot not in self._by_slot)
+    def free_slot(self) -> int | None:
+        return next((slot for slot in range(self._slots) if slot not in self._by_slot), None)
 
     def add(self, child: Child) -> None:
         if child.slot in self._by_slot:

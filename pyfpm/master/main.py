@@ -12,15 +12,18 @@ import resource
 import signal
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from setproctitle import setproctitle
 
 from pyfpm import kernel
+from pyfpm.config.load import control_path
 from pyfpm.errors import StartError
 from pyfpm.fork import EXIT_INTERNAL
 from pyfpm.logs.files import LogFile
-from pyfpm.master import processes
+from pyfpm.master import permits, processes
+from pyfpm.master.accounts import uid_of
+from pyfpm.master.control import Control, Request
 from pyfpm.master.lifecycle import NEXT, Phase, Wish, pressure
 from pyfpm.master.listeners import close_strangers, open_listener, take_inherited
 from pyfpm.master.loop import Loop
@@ -28,7 +31,10 @@ from pyfpm.master.notify import Notifier
 from pyfpm.master.pidfile import hold_pid_file
 from pyfpm.master.pools import Pool
 from pyfpm.master.privileges import set_limit
+from pyfpm.messages import Verb
+from pyfpm.scoreboard import IDLE
 from pyfpm.signals import read_signals, watch_signals
+from pyfpm.status.reports import PoolReport
 
 if TYPE_CHECKING:
     import socket
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
 
 TICK = 1.0  # seconds; how late the master may notice what no event told it
 STOPPING_TICK = 0.1
+NOBODY = -1  # no process has this uid
 
 
 @dataclass(frozen=True)
@@ -112,11 +119,15 @@ class Master:
         self._signals = signals
         self._notifier = Notifier()
         self._exit_code = 0
+        self._uids: dict[str, int] = {}  # of the pools' users
+        self._rotations: list[Request] = []  # finished once the workers have been told
+        path = control_path(settings, launch.pid_path)
+        self._control = Control(path, loop, log, permit=self._permit, on_request=self._on_request)
 
     def run(self) -> int:
         """Wait, reconcile, wait, until everybody has left."""
         now = self._since
-        with self._loop.watching(self._signals.fileno(), self._on_signals):
+        with contextlib.closing(self._control), self._loop.watching(self._signals.fileno(), self._on_signals):
             while True:
                 self._reconcile(now)
                 if self.phase in (Phase.FINISHING, Phase.TERMINATING) and all(pool.is_gone for pool in self.pools):
@@ -137,6 +148,8 @@ class Master:
                 pool.press(number)
         if self.phase is Phase.STARTING:
             self._judge_start(now)
+        self._finish_rotations()
+        self._control.reconcile(now)
 
     def _patience(self, now: float) -> float:
         """How long to wait: a tick, or less where something is due before."""
@@ -194,15 +207,94 @@ class Master:
             self._log.notice(words)
             self._notifier.stopping(words)
 
-    def _reopen_logs(self) -> None:
+    def _reopen_logs(self) -> list[str]:
+        """Open all logs anew. Returns what went wrong."""
+        faults = []
         try:
             self._log.reopen()
             self._log.notice("error log file re-opened")
         except OSError as error:
-            self._log.error(f"failed to re-open the error log, the old file stays in use: {error}")
+            faults.append(f"failed to re-open the error log, the old file stays in use: {error}")
+            self._log.error(faults[-1])
         for pool in self.pools:
             try:
                 if pool.reopen_access_log():
                     self._log.notice("access log file re-opened", pool.name)
             except OSError as error:
-                self._log.error(f"failed to re-open the access log, the old file stays in use: {error}", pool.name)
+                fault = f"failed to re-open the access log, the old file stays in use: {error}"
+                self._log.error(fault, pool.name)
+                faults.append(f"[pool {pool.name}] {fault}")
+        return faults
+
+    # ── the control socket ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _permit(self, verb: Verb, pools: tuple[str, ...], everything: bool, uid: int) -> permits.Permit:
+        owners = {pool.name: self._owner_of(pool) for pool in self.pools}
+        now = permits.Circumstances(self.phase, os.geteuid(), owners)
+        return permits.judge(verb, pools, everything, uid, now)
+
+    def _owner_of(self, pool: Pool) -> int:
+        """The uid of a pool's processes. Looked up once: a question must not make the master wait for a directory."""
+        user = pool.settings.user
+        if user is None or os.geteuid() != 0:
+            return os.geteuid()
+        if user not in self._uids:
+            try:
+                self._uids[user] = uid_of(user)
+            except StartError:  # deleted since the start
+                return NOBODY
+        return self._uids[user]
+
+    def _on_request(self, request: Request) -> None:
+        """What has been asked by somebody who may. Whoever waits for the end of the daemon sees it as it comes."""
+        match request.verb:
+            case Verb.STOP:
+                self._leave(Wish.TERMINATE, "Terminating ...", request.since)
+                request.progress(self.phase.value)
+            case Verb.QUIT:
+                self._leave(Wish.FINISH, "Finishing ...", request.since)
+                request.progress(self.phase.value)
+            case Verb.LOGROTATE:
+                self._rotate(request)
+            case Verb.STATUS:
+                chosen = [pool for pool in self.pools if not request.pools or pool.name in request.pools]
+                request.answer([_report(pool).line() for pool in chosen])
+                request.finish(0)
+            case Verb.PING:
+                request.finish(0, self._status())
+            case Verb.RELOAD | Verb.RESTART | Verb.UPGRADE:
+                request.finish(1, f"{request.verb.name.lower()} is not built yet")
+            case _:
+                assert_never(request.verb)
+
+    def _rotate(self, request: Request) -> None:
+        faults = self._reopen_logs()
+        for fault in faults:
+            request.progress(fault)
+        if faults:
+            request.finish(1, "some logs go on in their old files")
+        else:
+            self._rotations.append(request)
+
+    def _finish_rotations(self) -> None:
+        """The workers have their new descriptors in their mailboxes by now, and look there before their next line."""
+        for request in self._rotations:
+            request.finish(0, "logs re-opened")
+        self._rotations.clear()
+
+
+def _report(pool: Pool) -> PoolReport:
+    readings = [pool._scoreboard.read(child.slot) for child in pool.children if child.ready]
+    idle = sum(reading.stage == IDLE for reading in readings)
+    return PoolReport(
+        pool=pool.name,
+        pm=pool.settings.pm,
+        state="serving" if pool.is_serving else "failing" if pool.trouble else "starting",
+        generation=pool._generation,
+        idle=idle,
+        busy=len(readings) - idle,
+        total=len(pool.children),
+        max=pool.settings.pm_max_children,
+        requests=sum(reading.served for reading in readings),
+        trouble=pool.trouble,
+    )

@@ -25,7 +25,9 @@ class Ordered:
     pipes: tuple[int, ...]  # to read its stdout and stderr from; none if they go nowhere
 
 
-def order_worker(template: socket.socket, slot: int, *, catch_output: bool, access_log: int | None) -> Ordered:
+def order_worker(
+    template: socket.socket, slot: int, *, must_prove_itself: bool, catch_output: bool, access_log: int | None
+) -> Ordered:
     """Ask a template to fork a worker for `slot`."""
     with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
         mailbox, their_mailbox = messages.socket_pair()
@@ -44,6 +46,6 @@ def order_worker(template: socket.socket, slot: int, *, catch_output: bool, acce
             descriptors.append(writer)
         if access_log is not None:
             descriptors.append(access_log)
-        messages.send(template, messages.ForkWorker(slot, descriptors=tuple(descriptors)))
+        messages.send(template, messages.ForkWorker(slot, int(must_prove_itself), descriptors=tuple(descriptors)))
         ours.pop_all()
     return Ordered(mailbox, tuple(pipes))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pyfpm.config.directive import Settings, directive_of, name_of
 from pyfpm.config.directives import GlobalSettings, PoolSettings
-from pyfpm.config.values import show
+from pyfpm.config.values import NOWHERE, show
 from pyfpm.errors import Problem, PyfpmError, StartError
 from pyfpm.logs.access_log import compile_format
 from pyfpm.master import front_way
@@ -83,6 +83,9 @@ def _global_problems(configuration: Configuration) -> Iterator[Problem]:
         yield Problem("", "", reason)
     for attribute in ("pid", "error_log"):
         yield from _file_problem(settings, attribute, getattr(settings, attribute))
+    # Where nobody asked for a control socket, none is no reason to refuse a start.
+    if settings.is_set("control") and settings.control not in (None, NOWHERE):
+        yield from _socket_file_problem(partial(_problem, settings, "control"), settings.control)
     yield from _limit_problem(settings)
 
 
@@ -125,11 +128,18 @@ def _folder_problem(problem: Callable[..., Problem], path: str) -> Iterator[Prob
 
 
 def _socket_problem(pool: PoolSettings, as_root: bool) -> Iterator[Problem]:
-    path = pool.listen.path
     if pool.listen.kind != "unix":
         return
-    length = len(os.fsencode(path))
     problem = partial(_problem, pool, "listen")
+    yield from _socket_file_problem(problem, pool.listen.path)
+    if not as_root:
+        yield from _gift_problem(pool)
+    elif reason := front_way.fault(pool):
+        yield problem(reason, "listen in a folder that the front server can enter, such as /run/pyfpm")
+
+
+def _socket_file_problem(problem: Callable[..., Problem], path: str) -> Iterator[Problem]:
+    length = len(os.fsencode(path))
     if length > LONGEST_SOCKET_PATH:
         yield problem(f"'{path}' has {length} bytes; the path of a unix socket has at most {LONGEST_SOCKET_PATH}")
     elif os.path.lexists(path):
@@ -137,10 +147,6 @@ def _socket_problem(pool: PoolSettings, as_root: bool) -> Iterator[Problem]:
             yield problem(f"'{path}' exists and is not a socket", "remove it, or choose another path")
     else:
         yield from _folder_problem(problem, path)
-    if not as_root:
-        yield from _gift_problem(pool)
-    elif reason := front_way.fault(pool):
-        yield problem(reason, "listen in a folder that the front server can enter, such as /run/pyfpm")
 
 
 def _gift_problem(pool: PoolSettings) -> Iterator[Problem]:

@@ -24,6 +24,7 @@ from pyfpm.errors import StartError
 from pyfpm.fork import EXIT_INTERNAL, fork_child, leave
 from pyfpm.master.accounts import Identity, identity_of
 from pyfpm.master.privileges import become
+from pyfpm.scoreboard import Scoreboard
 
 PACKAGE = Path(pyfpm.__file__).resolve().parent
 BOOTSTRAP = PACKAGE / "template" / "bootstrap.py"
@@ -60,7 +61,14 @@ def environment_of(settings: PoolSettings, identity: Identity | None, environ: M
 
 
 def start_template(
-    settings: PoolSettings, *, listener: socket.socket, scoreboard: int, generation: int, preload: str
+    settings: PoolSettings,
+    *,
+    listener: socket.socket,
+    scoreboard: Scoreboard,
+    bell: int,
+    generation: int,
+    preload: str,
+    alarm_below: int,
 ) -> Spawned:
     """Fork and exec a template for a pool; its greeting is on the way when this returns."""
     identity = identity_of(settings)
@@ -73,13 +81,16 @@ def start_template(
         undo.callback(os.close, stderr)
         record = settings.template_record() | {
             "preload": preload,
-            "slots": settings.pm_max_children,
+            "slots": scoreboard.slots,
+            "connections": settings.pm_max_children,
+            "alarm_below": alarm_below,
             "generation": generation,
             "master": os.getpid(),
             "dumpable": settings.process_dumpable or identity is None,
             "access_log": settings.access_log is not None,
         }
-        greeting = messages.Greeting(text=json.dumps(record), descriptors=(listener.fileno(), scoreboard))
+        descriptors = (listener.fileno(), scoreboard.descriptor, bell)
+        greeting = messages.Greeting(text=json.dumps(record), descriptors=descriptors)
         try:
             # Before the fork: the socket's buffer keeps it until the new interpreter reads it.
             messages.send(ours, greeting)

@@ -17,6 +17,7 @@ from pyfpm import kernel, messages
 from pyfpm.errors import ApplicationError
 from pyfpm.fork import EXIT_INTERNAL, fork_child, leave
 from pyfpm.scoreboard import Scoreboard
+from pyfpm.template.files import Files
 from pyfpm.template.leftovers import Leftovers
 from pyfpm.worker.application import load_application
 from pyfpm.worker.main import run_worker
@@ -51,6 +52,8 @@ class Template:
         self.settings = settings
         self.listener = socket.socket(fileno=descriptors[0])
         self.scoreboard = Scoreboard(descriptors[1], settings["slots"])
+        self.bell = descriptors[2]
+        self.files: Files | None = None
         self.application: Callable[..., Any] | None = None
 
     def prepare(self) -> None:
@@ -77,6 +80,7 @@ class Template:
                 # the import started goes with this one: it leads the process group.
                 messages.send(self.channel, messages.Unclean(text=note))
                 os.killpg(os.getpid(), signal.SIGKILL)
+            self.files = Files.loaded()
             gc.enable()
             gc.collect()
         # Frozen objects are never looked at by a worker's collector, so their pages stay shared.
@@ -94,6 +98,9 @@ class Template:
                 self.fork_worker(order)
                 for descriptor in order.descriptors:
                     os.close(descriptor)
+            elif isinstance(order, messages.AskFiles):
+                changed = "not preloaded" if self.files is None else self.files.changed()
+                messages.send(self.channel, messages.FilesChanged(text=changed))
 
     def fork_worker(self, order: messages.ForkWorker) -> None:
         """Fork twice, so that the worker is an orphan and becomes the child of the master, the subreaper.
@@ -109,7 +116,7 @@ class Template:
             self.channel.close()
             os.read(gate_reader, 1)
             os.close(gate_reader)
-            run_worker(self.settings, order.slot, order.descriptors, self.listener, self.scoreboard, self.application)
+            run_worker(self.settings, order, self.listener, self.bell, self.scoreboard, self.application)
 
         def leave_an_orphan() -> None:
             fork_child(become_worker, run_exit_functions=True)

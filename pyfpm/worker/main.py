@@ -24,10 +24,12 @@ from pyfpm.fork import EXIT_INTERNAL
 from pyfpm.gateway.body import Input, content_length, received
 from pyfpm.gateway.environ import base_environ
 from pyfpm.protocols.fastcgi import decode
-from pyfpm.scoreboard import CREATING, GENERATION, IDLE, NUMBER, PID, READING, SINCE, STAGE, Slot
+from pyfpm.scoreboard import CREATING, GENERATION, IDLE, NUMBER, PID, READING, SINCE, Slot
 from pyfpm.worker.application import load_application
 from pyfpm.worker.connection import READ_SIZE, Connection, wait_readable
 from pyfpm.worker.mailbox import Mailbox
+from pyfpm.worker.probe import prove
+from pyfpm.worker.recycling import Recycling
 from pyfpm.worker.request import Desk
 
 TYPE_CHECKING = False
@@ -42,45 +44,50 @@ _GONE_AGAIN = (errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EHOSTUNRE
 # What it says when the system is short of something: waiting may help, giving up does not.
 _SHORT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 SHORTAGE_PAUSE = 0.5
+ONE = (1).to_bytes(8, sys.byteorder)  # what eventfd(2) wants to be written
 
 
 def run_worker(
     settings: dict[str, Any],
-    slot: int,
-    descriptors: tuple[int, ...],
+    order: messages.ForkWorker,
     listener: socket.socket,
+    bell: int,
     scoreboard: Scoreboard,
     application: Callable[..., Any] | None,
 ) -> None:
     """The life of a worker, from the moment it is the master's child. Exits instead of returning when it fails."""
-    worker = Worker(settings, slot, descriptors, listener, scoreboard)
+    worker = Worker(settings, order, listener, bell, scoreboard)
     worker.be_born()
-    if application is None:
-        try:
-            application = load_application(settings["app"])
-        except ApplicationError as error:
-            worker.mailbox.say(messages.LoadFailed(text=str(error)))
-            sys.exit(EXIT_INTERNAL)
-    worker.serve(application)
+    try:
+        worker.prepare(application or load_application(settings["app"]))
+        if order.must_prove_itself:
+            prove(worker.application, settings)
+    except ApplicationError as error:
+        worker.mailbox.say(messages.LoadFailed(text=str(error)))
+        sys.exit(EXIT_INTERNAL)
+    worker.serve()
 
 
 class Worker:
     def __init__(
         self,
         settings: dict[str, Any],
-        slot: int,
-        descriptors: tuple[int, ...],
+        order: messages.ForkWorker,
         listener: socket.socket,
+        bell: int,
         scoreboard: Scoreboard,
     ) -> None:
-        mailbox, stdout, stderr, *access_log = descriptors
+        mailbox, stdout, stderr, *access_log = order.descriptors
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         os.close(stdout)
         os.close(stderr)
         self.settings = settings
         self.listener = listener
-        self.slot = Slot(scoreboard, slot)
+        self.slot = Slot(scoreboard, order.slot)
+        self.bell = bell
+        self.alarm_below: int = settings["alarm_below"]
+        self.recycling = Recycling.of(settings)
         self.mailbox = Mailbox(socket.socket(fileno=mailbox), access_log[0] if access_log else None)
         self.stopping = False
         self.number = 0
@@ -96,7 +103,7 @@ class Worker:
         numbers[PID] = os.getpid()
         numbers[GENERATION] = self.settings["generation"]
         numbers[SINCE] = time.monotonic_ns()
-        numbers[STAGE] = CREATING
+        self.slot.stages[self.slot.own] = CREATING
         self._take_signals()
         kernel.die_with_parent(signal.SIGQUIT)
         if os.getppid() != self.settings["master"]:
@@ -124,26 +131,31 @@ class Worker:
         if self.mailbox.is_closed:
             self._stop()
         # Only while the head is awaited: what is raised then can hit nothing but that wait.
-        elif given_up == self.number and self.slot.numbers[STAGE] == READING:
+        elif given_up == self.number and self.slot.stages[self.slot.own] == READING:
             raise PeerGone(f"the peer sent no request in {self.settings['request_head_timeout']:g} seconds")
 
     # ── serving ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def serve(self, application: Callable[..., Any]) -> None:
-        """Serve until told to stop."""
+    def prepare(self, application: Callable[..., Any]) -> None:
+        """Set up everything that serving takes; the application is loaded by now."""
         self._take_signals()  # again: the application's import may have taken them
+        self.application = application
         settings = self.settings
         base = base_environ(sys.stderr)
         self._base = base
         self._connection = Connection(
             base,
-            settings["slots"],
+            settings["connections"],
             settings["request_head_timeout"],
             settings["request_body_timeout"],
             settings["request_send_timeout"],
         )
         self._desk = Desk(settings, application, self.slot, self._connection, self.mailbox)
-        self.slot.numbers[STAGE] = IDLE
+
+    def serve(self) -> None:
+        """Serve until told to stop."""
+        self.slot.numbers[SINCE] = time.monotonic_ns()
+        self.slot.stages[self.slot.own] = IDLE
         self.mailbox.say(messages.Ready())
         accept = self.listener._accept  # type: ignore[attr-defined]  # accept() makes a socket object: 3.7 µs
         while not self.stopping:
@@ -161,11 +173,14 @@ class Worker:
 
     def _converse(self, descriptor: int, peer: Any, begun: bytes) -> None:
         """One request on a connection, `begun` of it has been read. The connection is closed, or kept for the next."""
-        numbers = self.slot.numbers
+        slot = self.slot
+        numbers = slot.numbers
         self.number += 1
         numbers[SINCE] = accepted = time.monotonic_ns()
         numbers[NUMBER] = self.number
-        numbers[STAGE] = READING
+        slot.stages[slot.own] = READING
+        if self.alarm_below and slot.should_ring(self.alarm_below):
+            os.write(self.bell, ONE)
         connection = self._connection
         connection.open(descriptor)
         rest = None
@@ -185,12 +200,16 @@ class Worker:
         except ConnectionError:
             pass  # it was reset before it said a word
         finally:
-            numbers[STAGE] = IDLE
+            slot.stages[slot.own] = IDLE
             if rest is None or self.stopping:
                 self.kept.pop(descriptor, None)
                 os.close(descriptor)
             else:
                 self._keep(descriptor, peer, rest)
+        if self.recycling is not None and (reason := self.recycling.is_due(self.number)):
+            # The master lets us go when a replacement is ready, or now if there is no room for one.
+            self.recycling = None
+            self.mailbox.say(messages.Leaving(text=reason))
 
     def _serve_request(self, data: bytes, peer: Any, accepted: int) -> bytes | None:
         """Decode and answer; the beginning of a next request if the connection is to be kept, or None."""

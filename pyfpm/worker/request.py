@@ -16,7 +16,7 @@ from pyfpm.gateway.environ import complete
 from pyfpm.gateway.response import Response
 from pyfpm.logs.access_log import Entry, compile_format, is_suppressed, wants_cpu, wants_memory
 from pyfpm.protocols import fastcgi
-from pyfpm.scoreboard import DURATION, ENDING, RUNNING, SERVED, STAGE
+from pyfpm.scoreboard import DURATION, ENDING, RUNNING, SERVED
 from pyfpm.worker.application import describe, format_traceback
 
 TYPE_CHECKING = False
@@ -52,14 +52,15 @@ class Desk:
 
     def answer(self, environ: Environ, request_id: int, stream: Any, peer: Any, accepted: int) -> bool:
         """Answer one request; whether the connection may be used further. `accepted` is monotonic nanoseconds."""
-        numbers = self._slot.numbers
+        slot = self._slot
+        numbers = slot.numbers
         response = self._response
         log = self._access_log
         if log is not None:
             log.begin()
         method = environ.get("REQUEST_METHOD", "")
-        self._slot.show_request(method, environ.get("REQUEST_URI") or environ.get("SCRIPT_NAME", ""))
-        numbers[STAGE] = RUNNING
+        slot.show_request(method, environ.get("REQUEST_URI") or environ.get("SCRIPT_NAME", ""))
+        slot.stages[slot.own] = RUNNING
         response.begin(request_id, method == "HEAD")
         try:
             if complete(environ, self._mount, stream):
@@ -74,7 +75,7 @@ class Desk:
         except BaseException as error:
             # sys.exit() in a view, too: a request may end itself, not the worker.
             self._report(response, error)
-        numbers[STAGE] = ENDING
+        slot.stages[slot.own] = ENDING
         self._served = numbers[SERVED] = self._served + 1
         numbers[DURATION] = duration = time.monotonic_ns() - accepted
         if log is not None:

@@ -1,0 +1,312 @@
+"""The control socket: who may ask, one question each, and the way back for the answer.
+
+Runs in: master.
+Fails by: nothing. Without a socket the daemon serves on, with a warning; a client that misbehaves is dropped.
+
+A connection is one Ask, any number of Progress, one Verdict, the end. Anybody may connect (the socket's mode is 0666):
+who it is, the kernel says (SO_PEERCRED), and master/permits.py says what he may have. No client is ever waited for: one
+that does not ask in time, or does not read what it is told, loses its connection, and what it has asked for goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+from typing import TYPE_CHECKING
+
+from pyfpm import messages
+from pyfpm.errors import EXIT_LATER, EXIT_USAGE, MessageError
+from pyfpm.messages import EVERYTHING, Ask, Progress, Verb, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyfpm.logs.error_log import ErrorLog
+    from pyfpm.master.loop import Loop
+    from pyfpm.master.permits import Permit
+
+TIME_TO_ASK = 5.0  # seconds
+MOST_CLIENTS = 32
+MOST_OTHERS = 24  # who are neither root nor the master's user: some room is always left for those
+MOST_OF_ONE = 4  # of each of those others
+SEND_BUFFER = 1 << 20  # cut to net.core.wmem_max; what does not fit is not waited for
+BATCH = 32 * 1024  # of lines in one message
+MOST_COMPLAINTS = 20  # logged a minute: nobody must be able to fill the log by asking
+MINUTE = 60.0
+
+
+class Request:
+    """What one client asks for, once it may. `since` is when, by the loop's clock; `pools` is empty for all."""
+
+    def __init__(
+        self, verb: Verb, peer: messages.Sender, since: float, tell: Callable[[messages.Message], None]
+    ) -> None:
+        self.verb = verb
+        self.peer = peer
+        self.since = since
+        self.pools: tuple[str, ...] = ()
+        self.everything = False
+        self.is_open = True  # somebody still waits for the verdict
+        self._tell = tell
+
+    def __str__(self) -> str:
+        about = f" {' '.join(self.pools)}" if self.pools else " --all" if self.everything else ""
+        return f"{self.verb.name.lower()}{about}, asked by uid {self.peer.uid}, pid {self.peer.pid}"
+
+    def progress(self, text: str) -> None:
+        """Tell what happens on the way."""
+        if self.is_open:
+            self._tell(Progress(text=text))
+
+    def answer(self, lines: list[str]) -> None:
+        """Tell many lines, in as few messages as they fit."""
+        batch: list[str] = []
+        size = 0
+        for line in lines:
+            if size + len(line) > BATCH and batch:
+                self.progress("\n".join(batch))
+                batch, size = [], 0
+            batch.append(line)
+            size += len(line)
+        if batch:
+            self.progress("\n".join(batch))
+
+    def finish(self, code: int, text: str = "") -> None:
+        """Tell how it ended; nothing can be told after that."""
+        if self.is_open:
+            self._tell(Verdict(code, text=text))
+
+
+class _Client:
+    """A connection. `request` is there from when it has asked."""
+
+    def __init__(self, channel: socket.socket, peer: messages.Sender, since: float) -> None:
+        self.channel = channel
+        self.peer = peer
+        self.since = since
+        self.request: Request | None = None
+
+
+class Control:
+    """Listens at `path`, nowhere if that is None. `permit` judges a question, `on_request` gets those permitted.
+
+    `inherited` is the listening socket of the master that this one replaces; see `listener`.
+    """
+
+    def __init__(
+        self,
+        path: str | None,
+        loop: Loop,
+        log: ErrorLog,
+        *,
+        permit: Callable[[Verb, tuple[str, ...], bool, int], Permit],
+        on_request: Callable[[Request], None],
+        inherited: socket.socket | None = None,
+    ) -> None:
+        self._loop = loop
+        self._log = log
+        self._permit = permit
+        self._on_request = on_request
+        self._path = path or ""
+        self._clients: dict[int, _Client] = {}  # by descriptor
+        self._is_deaf = False
+        self._complaints = 0
+        self._complaints_since = 0.0
+        self.listener: socket.socket | None = inherited or self._open()
+        if self.listener is not None:
+            self.listener.setblocking(False)
+            self._inode = _inode_of(self._path)
+            loop.watch(self.listener.fileno(), self._accept)
+
+    def _open(self) -> socket.socket | None:
+        if not self._path:
+            return None
+        try:
+            return _listen(self._path)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            self._log.warning(f"no control socket ({self._path}): {reason}; signals work as ever")
+            return None
+
+    def reconcile(self, now: float) -> None:
+        """Once a turn: drop who does not ask, and listen again after descriptors ran out."""
+        for client in list(self._clients.values()):
+            if client.request is None and now - client.since >= TIME_TO_ASK:
+                self._forget(client)
+        if self._is_deaf and self.listener is not None:
+            self._is_deaf = False
+            self._loop.watch(self.listener.fileno(), self._accept)
+
+    def adopt(self, channel: socket.socket, verb: Verb, now: float) -> Request:
+        """Go on with a client that the master before this one, of the same pid, has left: its question is known."""
+        client = self._welcome(channel, now)
+        client.request = Request(verb, client.peer, now, lambda message: self._tell(client, message))
+        return client.request
+
+    def channel_of(self, request: Request) -> socket.socket | None:
+        """The connection that a request came by, to be handed over; None if its client has gone."""
+        return next((client.channel for client in self._clients.values() if client.request is request), None)
+
+    def close(self) -> None:
+        """Hang up on everybody, who take that for the end of the master; and remove the socket if it is ours."""
+        for client in list(self._clients.values()):
+            self._forget(client)
+        if self.listener is None:
+            return
+        self._loop.forget(self.listener.fileno())
+        if self._inode is not None and _inode_of(self._path) == self._inode:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+        self.listener.close()
+        self.listener = None
+
+    # ── clients ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _accept(self, now: float) -> None:
+        """One a turn: the loop comes back at once for the next, after everybody else had his."""
+        if self.listener is None:
+            return
+        try:
+            channel, _ = self.listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            self._complain(f"control: accept() failed: {error.strerror}", now)
+            self._loop.forget(self.listener.fileno())
+            self._is_deaf = True
+            return
+        try:
+            client = self._welcome(channel, now)
+        except OSError:  # its end has gone already
+            channel.close()
+            return
+        if self._is_crowded(client.peer.uid):
+            self._tell(client, Verdict(EXIT_LATER, text="too many clients at the control socket"))
+
+    def _welcome(self, channel: socket.socket, now: float) -> _Client:
+        channel.setblocking(False)
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        client = _Client(channel, messages.peer_of(channel), now)
+        self._clients[channel.fileno()] = client
+        self._loop.watch(channel.fileno(), lambda now: self._hear(client, now))
+        return client
+
+    def _is_crowded(self, uid: int) -> bool:
+        """Whether the newest client, of user `uid`, is one too many."""
+        if len(self._clients) > MOST_CLIENTS:
+            return True
+        privileged = (0, os.geteuid())
+        others = [client.peer.uid for client in self._clients.values() if client.peer.uid not in privileged]
+        return uid not in privileged and (len(others) > MOST_OTHERS or others.count(uid) > MOST_OF_ONE)
+
+    def _hear(self, client: _Client, now: float) -> None:
+        try:
+            received = messages.receive(client.channel)
+        except BlockingIOError:
+            return
+        except (MessageError, OSError) as error:
+            self._complain(f"control: uid {client.peer.uid}, pid {client.peer.pid} said nonsense: {error}", now)
+            received = None
+        if received is None:
+            self._forget(client)
+            return
+        for descriptor in received[0].descriptors:
+            os.close(descriptor)
+        if client.request is None and isinstance(received[0], Ask):
+            self._consider(client, received[0], now)
+        else:
+            self._forget(client)
+
+    def _consider(self, client: _Client, ask: Ask, now: float) -> None:
+        try:
+            verb = Verb(ask.verb)
+            if ask.flags & ~EVERYTHING:
+                raise ValueError
+        except ValueError:
+            self._tell(client, Verdict(EXIT_USAGE, text="this pyfpm, of another version, does not know what that is"))
+            return
+        request = Request(verb, client.peer, now, lambda message: self._tell(client, message))
+        client.request = request
+        pools = tuple(dict.fromkeys(name for name in ask.text.split("\n") if name))
+        permit = self._permit(verb, pools, bool(ask.flags & EVERYTHING), client.peer.uid)
+        if permit.refusal:
+            self._complain(f"control: refused to {request}: {permit.refusal}", now)
+            request.finish(permit.code, permit.refusal)
+            return
+        request.pools, request.everything = permit.pools, permit.everything
+        if verb in (Verb.STATUS, Verb.PING):
+            self._log.debug(f"control: {request}")
+        else:
+            self._log.notice(f"control: {request}")
+        self._on_request(request)
+
+    def _tell(self, client: _Client, message: messages.Message) -> None:
+        try:
+            messages.send(client.channel, message)
+        except OSError:  # gone, or it does not read: BlockingIOError
+            self._forget(client)
+            return
+        if isinstance(message, Verdict):
+            self._forget(client)
+
+    def _forget(self, client: _Client) -> None:
+        if client.request is not None:
+            client.request.is_open = False
+        descriptor = client.channel.fileno()
+        if self._clients.pop(descriptor, None) is not None:
+            self._loop.forget(descriptor)
+            client.channel.close()
+
+    def _complain(self, text: str, now: float) -> None:
+        if now - self._complaints_since >= MINUTE:
+            self._complaints, self._complaints_since = 0, now
+        self._complaints += 1
+        if self._complaints <= MOST_COMPLAINTS:
+            self._log.warning(text)
+        if self._complaints == MOST_COMPLAINTS:
+            self._log.warning("control: more of this is not logged for a minute")
+
+
+def _listen(path: str) -> socket.socket:
+    """A socket at `path`; a left-over one is replaced. OSError if another process serves it, or it is a file."""
+    _clear_the_way(path)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    before = os.umask(0o111)
+    try:
+        made.bind(path)
+        made.listen(MOST_CLIENTS)
+    except OSError:
+        made.close()
+        raise
+    finally:
+        os.umask(before)
+    return made
+
+
+def _clear_the_way(path: str) -> None:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise OSError("it exists and is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except OSError:  # EAGAIN: served, and its queue is full. EPROTOTYPE: a pool listens there
+            pass
+    raise OSError("another process listens there")
+
+
+def _inode_of(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

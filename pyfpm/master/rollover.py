@@ -1,0 +1,70 @@
+"""A pool between two generations: the new one proves itself, then takes over worker by worker, or is thrown away.
+
+Runs in: master.
+Fails by: returning the reason why the new generation is refused; the old one has been serving all the time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyfpm.master import deadlines
+from pyfpm.master.sizing import hand_over
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyfpm.config.directives import PoolSettings
+    from pyfpm.master.generation import Common, Generation
+
+
+@dataclass
+class Rollover:
+    """The candidate for a pool. `target` is how many workers it must have; unknown until it has proved itself."""
+
+    candidate: Generation
+    common: Common
+    settings: PoolSettings
+    since: float
+    done: Callable[[str], None]
+    target: int | None = None
+
+    def step(self, old: Generation, now: float, waiting: int) -> str | None:
+        """Go on by one step. None: not over yet; "": the candidate has taken over; else why it is refused."""
+        candidate = self.candidate
+        if candidate.trouble:
+            return candidate.trouble
+        if self.target is None:
+            if not self._is_proven(now):
+                late = deadlines.is_late(self.since, now, self.settings.reload_timeout)
+                return f"no worker was ready within {self.settings.reload_timeout:g} seconds" if late else None
+            self.target = min(max(old.census().total, 1), self.settings.pm_max_children)
+        return self._hand_over(old, now, waiting)
+
+    def _is_proven(self, now: float) -> bool:
+        """Its first worker is ready, which it is only after it has answered the probe, if there is one."""
+        self.candidate.want(0 if len(self.candidate.children) else 1, now, must_prove_itself=True)
+        return self.candidate.is_serving
+
+    def _hand_over(self, old: Generation, now: float, waiting: int) -> str | None:
+        assert self.target is not None
+        census = self.candidate.census(waiting)
+        ready = census.idle + census.busy
+        # The load does not stop growing because we reload.
+        need = census.total + max(0, waiting - census.idle - census.starting)
+        self.target = min(max(self.target, need), self.settings.pm_max_children)
+        staying = old.staying() + old.outlived()
+        step = hand_over(
+            old=len(staying),
+            new_ready=ready,
+            new_starting=census.starting,
+            target=self.target,
+            most=self.settings.pm_max_children,
+            surge=self.settings.reload_surge,
+        )
+        self.candidate.want(step.start, now)
+        if step.retire:
+            idle = [child for _, child in old.idle()]
+            old.dismiss([*idle, *(child for child in staying if child not in idle)][: step.retire], now)
+        return "" if ready >= self.target and len(staying) <= step.retire else None

@@ -1,0 +1,1 @@
+"""What the scoreboards say, for people and for programs."""

@@ -1,0 +1,47 @@
+"""Whether the files that an application was loaded from are still the same.
+
+Runs in: template, Python 3.9 and up.
+Fails by: nothing; a file that has gone has changed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Stamp = tuple[int, int, int]
+
+
+class Files:
+    """The source files, and compiled modules, behind everything in sys.modules; pyfpm's own are not looked at.
+
+    A file is the same when its inode, size and time of change are: deploying by a new folder behind a symbolic link
+    changes the inode.
+    """
+
+    def __init__(self, stamps: dict[str, Stamp | None]) -> None:
+        self._stamps = stamps
+
+    @classmethod
+    def loaded(cls) -> Files:
+        """What is loaded now."""
+        paths = {getattr(module, "__file__", None) for name, module in list(sys.modules.items()) if not _is_ours(name)}
+        return cls({path: _stamp(path) for path in paths if isinstance(path, str)})
+
+    def changed(self) -> str:
+        """The path of one that has changed, or ""."""
+        return next((path for path, stamp in self._stamps.items() if _stamp(path) != stamp), "")
+
+
+def _is_ours(name: str) -> bool:
+    return name == "pyfpm" or name.startswith("pyfpm.")
+
+
+def _stamp(path: str) -> Stamp | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
