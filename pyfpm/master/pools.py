@@ -278,11 +278,11 @@ class Pool:
         self._hear_child(child, now)  # it may have left its reason behind
         lived = now - child.since
         how = f"{child.label()} {processes.describe_end(status)} after {lived:.6f} seconds from start"
-        served = self._scoreboard.read(child.slot).served
+        begun = self._scoreboard.read(child.slot).number
         self._forget(child)
         if child.pressed is not None:
             self._log.say(Level.DEBUG if _obeyed(child, status) else Level.WARNING, how, self.name)
-        elif child.reason or died_young(lived, served):
+        elif child.reason or died_young(lived, begun):
             self._worker_failures.count(child.reason or how, now)
         else:
             normal = status == 0 or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGQUIT)
