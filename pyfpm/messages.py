@@ -325,8 +325,11 @@ def receive(channel: socket.socket) -> tuple[Message, Sender] | None:
     with it are closed. recvmsg itself and not socket.recv_fds: with SO_PASSCRED on, credentials would take the room
     of the descriptors and MSG_CTRUNC would be the only sign of it.
     """
-    room = socket.CMSG_SPACE(MOST_DESCRIPTORS * array.array("i").itemsize) + socket.CMSG_SPACE(_CREDENTIALS.size)
-    packet, ancillary, flags, _ = channel.recvmsg(LARGEST_TEXT + 64, room, socket.MSG_CMSG_CLOEXEC)
+    try:
+        packet, ancillary, flags = _receive_packet(channel)
+    except ConnectionResetError:
+        # It closed with words of ours unread. The kernel says so once, ahead of the last words of its own.
+        packet, ancillary, flags = _receive_packet(channel)
     if not packet and not ancillary:
         return None
     descriptors, sender = _read_ancillary(ancillary)
@@ -338,6 +341,11 @@ def receive(channel: socket.socket) -> tuple[Message, Sender] | None:
         for descriptor in descriptors:
             os.close(descriptor)
         raise
+
+
+def _receive_packet(channel: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]], int]:
+    room = socket.CMSG_SPACE(MOST_DESCRIPTORS * array.array("i").itemsize) + socket.CMSG_SPACE(_CREDENTIALS.size)
+    return channel.recvmsg(LARGEST_TEXT + 64, room, socket.MSG_CMSG_CLOEXEC)[:3]
 
 
 def _read_ancillary(ancillary: list[tuple[int, int, bytes]]) -> tuple[tuple[int, ...], Sender]:

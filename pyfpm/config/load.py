@@ -45,14 +45,15 @@ def load(path: str, *, prefix: str | None, environ: Mapping[str, str], as_root: 
     if not pools and not reading.problems:
         reason = "No pool defined. at least one pool section must be specified in config file"
         reading.problems.append(Problem(path, "", reason))
-    problems = reading.problems + rules.problems_of(pools) + rules.problems_of_control(global_, pools)
+    problems = reading.problems + rules.problems_of(pools, reading.problems) + rules.problems_of_control(global_, pools)
     if problems:
         raise ConfigError(sorted(problems, key=reading.order))
     global_ = replace(global_, control=control_path(global_, global_.pid) or NOWHERE)
     return Configuration(
         global_=_with_error_log(global_, prefix, as_root=as_root),
-        pools=pools,
-        warnings=(*reading.warnings, *rules.warnings_of(pools)),
+        pools=tuple(replace(pool, pm_start_servers=rules.start_servers_of(pool)) for pool in pools),
+        warnings=(*reading.warnings, *rules.warnings_of(global_, pools)),
+        notices=tuple(rules.notices_of(pools)),
         path=path,
         prefix=prefix,
         base=base,

@@ -36,8 +36,10 @@ include = pyfpm.d/*.conf
 [www]
 app = mysite.wsgi:application
 listen = /run/pyfpm/www.sock
-pm = static
-pm.max_children = ${WORKERS:-4}
+pm = dynamic
+pm.max_children = ${WORKERS:-20}
+pm.min_spare_servers = 2
+pm.max_spare_servers = 6
 env[DJANGO_SETTINGS_MODULE] = mysite.settings
 env[SECRET_KEY] = $SECRET_KEY
 access.suppress_path[] = /health
@@ -51,7 +53,7 @@ include = ["pyfpm.d/*.toml"]
 [pool.www]
 app = "mysite.wsgi:application"
 listen = { address = "/run/pyfpm/www.sock", mode = "0660" }
-pm = { mode = "static", max_children = 4 }
+pm = { mode = "dynamic", max_children = 20, min_spare_servers = 2, max_spare_servers = 6 }
 env = { DJANGO_SETTINGS_MODULE = "mysite.settings", SECRET_KEY = "$SECRET_KEY" }
 access = { suppress_path = ["/health"] }
 ```
@@ -71,6 +73,7 @@ access = { suppress_path = ["/health"] }
   configuration file. `pid` and `error_log` begin at the folder of `-p`, else at `/var`.
 - **Durations** are a number with `s`, `m`, `h` or `d`; seconds without. Fractions are exact to the millisecond: `1.5s`
   is one and a half seconds (in PHP-FPM it is 1). `500ms` is refused: write `0.5s`.
+- **Memory** is a number with `K`, `M` or `G`, of 1024 bytes, its square and its cube; bytes without.
 - **Booleans** are `yes`, `true`, `on`, `1` and `no`, `false`, `off`, `0`.
 - **TOML types.** A string is read as in INI. Numbers, booleans and lists may be written natively where the directive
   takes one; a list is refused where one value is meant, a number where a text is. An octal mode must be a string.

@@ -15,16 +15,25 @@ from pyfpm.config.directives import GlobalSettings, PoolSettings
 from pyfpm.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
+    from pyfpm.config.directive import Settings
     from pyfpm.config.values import Address
 
 JSON_FORMAT = "json"
+DYNAMIC = "dynamic"
+ONDEMAND = "ondemand"
 
 
-def problems_of(pools: Sequence[PoolSettings]) -> list[Problem]:
-    """Everything that makes this configuration unusable although each value alone is right."""
+def problems_of(pools: Sequence[PoolSettings], earlier: Collection[Problem] = ()) -> list[Problem]:
+    """Everything that makes this configuration unusable although each value alone is right.
+
+    A directive that `earlier` problems are about has no value that could be compared with others.
+    """
+    amiss = {(problem.where, problem.subject) for problem in earlier}
     problems = [problem for pool in pools for problem in (*_two_interpreters(pool), *_constant_log_line(pool))]
+    for pool in pools:
+        problems.extend(_spare_servers(pool, amiss))
     for first, second in combinations(pools, 2):
         problems.extend(_same_address(first, second))
     return problems
@@ -42,9 +51,26 @@ def problems_of_control(settings: GlobalSettings, pools: Sequence[PoolSettings])
     ]
 
 
-def warnings_of(pools: Sequence[PoolSettings]) -> list[str]:
+def warnings_of(settings: GlobalSettings, pools: Sequence[PoolSettings]) -> list[str]:
     """Everything that is odd, and does not stop a start."""
-    return [warning for pool in pools for warning in _ignored_owner(pool)]
+    of_pools = [warning for pool in pools for warning in (*_ignored_owner(pool), *_without_effect(pool))]
+    return [*_half_an_emergency(settings), *of_pools]
+
+
+def notices_of(pools: Sequence[PoolSettings]) -> list[str]:
+    """What a start adds to the configuration on its own account."""
+    return [
+        f"[pool {pool.name}] {_name('pm_start_servers')} is not set. It's been set to {start_servers_of(pool)}."
+        for pool in pools
+        if start_servers_of(pool) != pool.pm_start_servers
+    ]
+
+
+def start_servers_of(pool: PoolSettings) -> int:
+    """What pm.start_servers comes to; 0 as it was for a pool that has no use for it."""
+    if pool.pm != DYNAMIC or pool.pm_start_servers:
+        return pool.pm_start_servers
+    return pool.pm_min_spare_servers + (pool.pm_max_spare_servers - pool.pm_min_spare_servers) // 2
 
 
 def _two_interpreters(pool: PoolSettings) -> Iterator[Problem]:
@@ -82,6 +108,52 @@ def _overlap(first: Address, second: Address) -> bool:
     return first.port == second.port and same_host
 
 
+def _spare_servers(pool: PoolSettings, amiss: Collection[tuple[str, str]]) -> Iterator[Problem]:
+    """The counts of a dynamic pool, in PHP-FPM's words."""
+
+    def is_known(attribute: str) -> bool:
+        return (pool.where(attribute), _name(attribute)) not in amiss
+
+    def problem(attribute: str, reason: str, advice: str = "") -> Problem:
+        return Problem(pool.where(attribute), _name(attribute), f"[pool {pool.name}] {reason}", advice)
+
+    if pool.pm != DYNAMIC or not is_known("pm"):
+        return
+    spares = ("pm_min_spare_servers", "pm_max_spare_servers")
+    least, most = (getattr(pool, attribute) if is_known(attribute) else None for attribute in spares)
+    for attribute, count in zip(spares, (least, most), strict=True):
+        if count == 0:
+            yield problem(attribute, f"{_name(attribute)}(0) must be a positive value", f"write {_name(attribute)} = 1")
+    if not least or not most:
+        return
+    at_least, at_most = (f"{_name(attribute)}({count})" for attribute, count in zip(spares, (least, most), strict=True))
+    limit = pool.pm_max_children
+    if is_known("pm_max_children") and max(least, most) > limit:
+        reason = f"{at_least} and {at_most} cannot be greater than {_name('pm_max_children')}({limit})"
+        yield problem(spares[most > limit], reason)
+    if most < least:
+        yield problem(spares[1], f"{at_most} must not be less than {at_least}")
+    elif is_known("pm_start_servers") and pool.pm_start_servers and not least <= pool.pm_start_servers <= most:
+        start = f"{_name('pm_start_servers')}({pool.pm_start_servers})"
+        reason = f"{start} must not be less than {at_least} and not greater than {at_most}"
+        yield problem("pm_start_servers", reason, "leave it out to start half way between them")
+
+
+def _without_effect(pool: PoolSettings) -> Iterator[str]:
+    """Directives of pyfpm's own. Those that PHP-FPM has for another `pm` are passed over in silence, as it does."""
+    if pool.pm_template_idle_timeout and pool.pm != ONDEMAND:
+        yield f"[pool {pool.name}] {_name('pm_template_idle_timeout')} has no effect with {_name('pm')} = {pool.pm}"
+    if pool.pm_max_requests_jitter and not pool.pm_max_requests:
+        yield f"[pool {pool.name}] {_name('pm_max_requests_jitter')} has no effect without {_name('pm_max_requests')}"
+
+
+def _half_an_emergency(settings: GlobalSettings) -> Iterator[str]:
+    both = ("emergency_restart_threshold", "emergency_restart_interval")
+    for one, other in (both, both[::-1]):
+        if getattr(settings, one) and not getattr(settings, other):
+            yield f"{_name(one, GlobalSettings)} has no effect without {_name(other, GlobalSettings)}"
+
+
 def _ignored_owner(pool: PoolSettings) -> Iterator[str]:
     if pool.listen_acl_users or pool.listen_acl_groups:
         for attribute in ("listen_owner", "listen_group"):
@@ -89,5 +161,5 @@ def _ignored_owner(pool: PoolSettings) -> Iterator[str]:
                 yield f"[pool {pool.name}] ACL set, {_name(attribute)} = '{value}' is ignored"
 
 
-def _name(attribute: str) -> str:
-    return name_of(PoolSettings, attribute)
+def _name(attribute: str, settings: type[Settings] = PoolSettings) -> str:
+    return name_of(settings, attribute)

@@ -3,7 +3,7 @@
 Runs in: worker, Python 3.9 and up.   Pure: no system call, no clock, no log (`send` has the effects).
 Fails by: ApplicationError when the application broke the contract; what the application or `send` raises goes through.
 The caller then looks at two attributes: not `sent`, and `plain_answer` can still tell the client; `incomplete`, and the
-connection must be closed without END_REQUEST, the only way in which a front server can learn that the answer is cut.
+connection must be closed without an end, after the codec's `cut()`, so that the client learns that the answer is cut.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Response:
         self._whole = whole
         self._stdout = stdout
         self._end = end
-        self._start = self.start  # bound once: binding costs as much as the lookup of four attributes
+        self._start = self.start  # bound once, not for each request
         self._write = self.write
         self.begin(0, False)
 

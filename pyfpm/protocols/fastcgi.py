@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Bytes = Union[bytes, memoryview]
 
-__all__ = ["Decoder", "decode", "end", "head", "stderr", "stdout", "whole"]
+__all__ = ["Decoder", "cut", "decode", "end", "head", "stderr", "stdout", "whole"]
 
 # Section 8: the types of records, ...
 BEGIN_REQUEST, ABORT_REQUEST, END_REQUEST, PARAMS, STDIN, STDOUT, STDERR, DATA = range(1, 9)
@@ -301,6 +301,15 @@ def end(
     """END_REQUEST (section 5.5), and before it the end of STDOUT (section 3.3)."""
     stream = _record(STDOUT, request_id, b"") if with_empty_stdout else b""
     return stream + _record(END_REQUEST, request_id, app_status.to_bytes(4, "big") + bytes((protocol_status, 0, 0, 0)))
+
+
+def cut() -> bytes:
+    """What makes a front server take an answer for incomplete: a record that no version of FastCGI has, then close.
+
+    To close alone is not enough: nginx 1.22 then ends a chunked answer as if it were whole (unless `fastcgi_keep_conn`
+    is on), and ignores the status in END_REQUEST. After this it logs an error and cuts the client off, buffered or not.
+    """
+    return bytes(8)
 
 
 def _stream(kind: int, request_id: int, data: Bytes) -> bytes:

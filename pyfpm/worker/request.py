@@ -96,6 +96,9 @@ class Desk:
         where = f" {when}" if when else ""
         detail = "" if isinstance(error, ApplicationError) else f"\n{format_traceback(error)}"
         self._mailbox.error(f"{self._named()} failed{where}: {describe(error)}{detail}")
+        if response.incomplete:
+            # nginx takes a closed connection for the end of an answer without Content-Length; not this.
+            self._connection.send(fastcgi.cut())
         if response.sent:
             return
         hint = f"pyfpm: {type(error).__name__} in child {os.getpid()}, see the pool's error log"

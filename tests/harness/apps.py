@@ -183,6 +183,13 @@ def _print(environ: Environ, start_response: Start, question: dict[str, str]) ->
     return _plain(start_response, os.getpid())
 
 
+def _mark(_: Environ, start_response: Start, question: dict[str, str]) -> Iterable[bytes]:
+    """Note the request's number in a file before it is answered."""
+    with open(os.environ["MARKS"], "ab", buffering=0) as marks:
+        marks.write(question["n"].encode() + b"\n")
+    return _plain(start_response, question["n"])
+
+
 def _deaf(_: Environ, start_response: Start, __: dict[str, str]) -> Iterable[bytes]:
     """Block TERM (and what is as polite), then stay inside."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGQUIT, signal.SIGINT})
@@ -233,6 +240,7 @@ ANSWERS: dict[str, Callable[[Environ, Start, dict[str, str]], Iterable[bytes]]] 
     "raise-late": _raise_late,
     "length": _length,
     "print": _print,
+    "mark": _mark,
     "deaf": _deaf,
     "environment": _environment,
     "setuid": _setuid,

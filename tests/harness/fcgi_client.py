@@ -94,10 +94,12 @@ class Record(NamedTuple):
 
 
 def records(data: bytes) -> tuple[list[Record], bytes]:
-    """The whole records at the beginning of `data`, and what is left."""
+    """The whole records at the beginning of `data`, and what is left; zeros when the answer is cut on purpose."""
     found: list[Record] = []
     while len(data) >= 8:
         version, kind, request_id, size, padding = struct.unpack_from(">BBHHB", data)
+        if data[:8] == bytes(8):
+            break
         assert version == 1, f"a record of version {version}: {data[:40]!r}"
         if len(data) < 8 + size + padding:
             break
@@ -114,11 +116,12 @@ class Ended(NamedTuple):
 
 
 class Output(NamedTuple):
-    """All that was said for one request. `ended` is None when END_REQUEST is missing."""
+    """All that was said for one request. `ended` is None when END_REQUEST is missing; `cut` when that is on purpose."""
 
     stdout: bytes
     stderr: bytes
     ended: Ended | None
+    cut: bool = False
 
 
 def output(data: bytes, request_id: int = 1) -> Output:
@@ -140,17 +143,19 @@ def output(data: bytes, request_id: int = 1) -> Output:
             closed.add(kind)
         texts[kind] += content
     assert not rest or ended is None, f"bytes after END_REQUEST: {rest[:40]!r}"
-    return Output(texts[STDOUT], texts[STDERR], ended)
+    return Output(texts[STDOUT], texts[STDERR], ended, rest == bytes(8))
 
 
 class Answer(NamedTuple):
-    """One answer over HTTP's eyes. Header names are lower-case; `ended` is None when the connection just closed."""
+    """One answer as HTTP sees it. Header names are lower-case; `ended` is None when the connection just closed, and
+    `cut` says that the pool first told the front server so."""
 
     status: int
     headers: list[tuple[str, str]]
     body: bytes
     stderr: bytes
     ended: Ended | None
+    cut: bool = False
 
     def header(self, name: str) -> str | None:
         """The last value of a header."""
@@ -161,11 +166,11 @@ def answer(found: Output) -> Answer:
     """Read the CGI head (RFC 3875, section 6). Status 0 when there is none."""
     head, blank, body = found.stdout.partition(b"\r\n\r\n")
     if not blank:
-        return Answer(0, [], found.stdout, found.stderr, found.ended)
+        return Answer(0, [], found.stdout, found.stderr, found.ended, found.cut)
     split = [line.split(": ", 1) for line in head.decode("latin-1").split("\r\n")]
     headers = [(name.lower(), value) for name, value in split]
     status = int(dict(headers).get("status", "200")[:3])
-    return Answer(status, headers, body, found.stderr, found.ended)
+    return Answer(status, headers, body, found.stderr, found.ended, found.cut)
 
 
 class Connection:
@@ -177,7 +182,11 @@ class Connection:
         )
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(timeout)
-        self.socket.connect(address)
+        try:
+            self.socket.connect(address)
+        except OSError:
+            self.socket.close()
+            raise
 
     def __enter__(self) -> Connection:
         return self

@@ -13,7 +13,7 @@ import select
 import socket
 import struct
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -208,6 +208,12 @@ class Notices:
                 self.heard.append(self._socket.recv(65536).decode())
                 if word in self.heard[-1].splitlines():
                     return
+
+    def drain(self) -> None:
+        """Take what is there."""
+        with suppress(BlockingIOError):
+            while True:
+                self.heard.append(self._socket.recv(65536, socket.MSG_DONTWAIT).decode())
 
     def close(self) -> None:
         self._socket.close()

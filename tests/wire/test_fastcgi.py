@@ -279,6 +279,18 @@ def test_the_shortcut_takes_what_nginx_sends(name: str) -> None:
     assert shortcut(data) == events
 
 
+@pytest.mark.parametrize("request_id", [1, 500])
+@pytest.mark.parametrize("size", [1, 70_000])
+def test_answers_as_a_front_reads_them(request_id: int, size: int) -> None:
+    """With a complaint in front, and the next answer of the connection behind."""
+    body = b"x" * size
+    one = fastcgi.stderr(request_id, body, last=True) + fastcgi.stdout(request_id, body)
+    wire = one + fastcgi.whole(request_id, b"", body)
+    assert client.output(wire, request_id) == (body + body, body, (0, fastcgi.REQUEST_COMPLETE), False)
+    assert client.output(one + fastcgi.end(request_id, 1), request_id) == (body, body, (1, 0), False)
+    assert client.output(one + fastcgi.cut(), request_id) == (body, body, None, True)
+
+
 def test_one_byte_at_a_time_is_linear() -> None:
     """16 times the bytes: 16 times the calls, each with a bounded amount of work, so no more than a few times 16."""
 

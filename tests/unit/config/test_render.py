@@ -30,7 +30,7 @@ def test_the_dump_has_php_fpms_form(folder: Folder) -> None:
         """.replace("        ", "")
     )
     lines = render.dump(configuration)
-    assert lines[:4] == ["[global]", "\tpid = undefined", "\terror_log = undefined", "\tlog_buffering = yes"]
+    assert lines[:4] == ["[global]", "\tpid = undefined", "\tcontrol = none", "\terror_log = undefined"]
     assert lines[-1] == ""
     assert "\trlimit_core = unlimited" in lines
     assert lines.index("[www]") == lines.index("") + 1

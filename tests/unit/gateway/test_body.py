@@ -54,6 +54,11 @@ def test_cut_at_content_length() -> None:
     assert Input(b"", 0, never).read() == b""
 
 
+def test_a_line_over_many_pieces_and_a_limit() -> None:
+    body = Input(b"ab", None, coming(b"cd", b"ef\ng"))
+    assert [body.readline(5), body.readline(5), body.readline(5)] == [b"abcde", b"f\n", b"g"]
+
+
 def test_what_is_here_is_read_without_waiting() -> None:
     body = Input(b"line\nmore", 100, never)
     assert (body.read(2), body.readline(), body.read(4), body.read(0)) == (b"li", b"ne\n", b"more", b"")

@@ -116,6 +116,7 @@ def test_an_empty_content_length_is_none() -> None:
         ("OFF", None, "http"),
         ("0", None, "http"),
         ("", "https", "https"),
+        ("", None, "http"),
         (None, "https", "https"),
         (None, "http", "http"),
     ],

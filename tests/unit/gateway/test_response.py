@@ -75,7 +75,7 @@ def refused(served: Served, words: str) -> None:
 def test_a_list_of_one_is_one_send_with_its_length(result: Any) -> None:
     served = run(App(result))
     headers = [("status", "200 OK"), ("content-type", "text/plain"), ("content-length", "5")]
-    assert served.answer == (200, headers, b"hello", b"", (0, 0))
+    assert served.answer == (200, headers, b"hello", b"", (0, 0), False)
     assert len(served.sends) == 1
     assert (served.response.status, served.response.body_bytes) == (200, 5)
     assert served.response.headers == [TEXT]

@@ -20,7 +20,7 @@ HEAD = b"Status: 200 OK\r\n\r\n"
 @pytest.mark.parametrize("size", [0, 1, 65535 - len(HEAD), 65536 - len(HEAD), 200_000])
 def test_whole(request_id: int, size: int) -> None:
     found = client.output(fastcgi.whole(request_id, HEAD, b"x" * size), request_id)
-    assert found == (HEAD + b"x" * size, b"", (0, fastcgi.REQUEST_COMPLETE))
+    assert found == (HEAD + b"x" * size, b"", (0, fastcgi.REQUEST_COMPLETE), False)
 
 
 def test_whole_closes_the_stream_before_it_ends() -> None:
@@ -29,7 +29,7 @@ def test_whole_closes_the_stream_before_it_ends() -> None:
 
 
 def test_whole_of_nothing_is_an_end() -> None:
-    assert client.output(fastcgi.whole(1, b"", b"")) == (b"", b"", (0, 0))
+    assert client.output(fastcgi.whole(1, b"", b"")) == (b"", b"", (0, 0), False)
 
 
 @pytest.mark.parametrize(("function", "kind"), [(fastcgi.stdout, client.STDOUT), (fastcgi.stderr, client.STDERR)])
@@ -53,8 +53,17 @@ def test_end() -> None:
 
 def test_the_last_of_stderr_ends_the_stream() -> None:
     text = fastcgi.stderr(2, b"first ") + fastcgi.stderr(2, b"last", last=True)
-    assert client.output(text + fastcgi.whole(2, HEAD, b""), 2) == (HEAD, b"first last", (0, 0))
+    assert client.output(text + fastcgi.whole(2, HEAD, b""), 2) == (HEAD, b"first last", (0, 0), False)
     assert client.records(fastcgi.stderr(2, b"", last=True))[0] == [(client.STDERR, 2, b"")]
+
+
+def test_idle_until_the_first_byte_and_after_what_was_refused() -> None:
+    decoder = fastcgi.Decoder({})
+    seen = [decoder.is_idle]
+    for piece in (b"\1", client.begin(role=2)[1:], client.begin()):
+        decoder.feed(piece)
+        seen.append(decoder.is_idle)
+    assert seen == [True, False, True, False]
 
 
 GET = client.request_bytes({"A": "b"})

@@ -1,0 +1,90 @@
+"""Start the daemon as the command line and the configuration want it.
+
+Runs in: anyone's shell, an init system; from `start` on it is the master.
+Fails by: ConfigError, or the exit code: 78 for a configuration that cannot be used, 70 for a start that failed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+
+from pyfpm.config.directives import Configuration
+from pyfpm.config.load import load
+from pyfpm.config.render import dump
+from pyfpm.errors import EXIT_CONFIG, ConfigError, Problem, StartError
+from pyfpm.fork import EXIT_INTERNAL
+from pyfpm.logs.error_log import ErrorLog, Level
+from pyfpm.logs.files import LogFile
+from pyfpm.master.daemonize import Announce, in_background, in_foreground
+from pyfpm.master.main import Launch, run_master
+from pyfpm.master.preflight import examine, notices
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line said."""
+
+    config: str
+    prefix: str | None
+    pid: str | None
+    daemonize: bool | None
+    force_stderr: bool
+    allow_root: bool
+
+
+def read_configuration(options: Options, log: ErrorLog) -> Configuration:
+    """The configuration, if the daemon could start with it; ConfigError with all that is wrong."""
+    as_root = os.geteuid() == 0
+    configuration = load(options.config, prefix=options.prefix, environ=os.environ, as_root=as_root)
+    for warning in configuration.warnings:
+        log.warning(warning)
+    problems = examine(configuration, as_root=as_root, allow_root=options.allow_root)
+    if problems:
+        raise ConfigError(problems)
+    for notice in notices(configuration, as_root=as_root):
+        log.notice(notice)
+    return configuration
+
+
+def refuse(problems: list[Problem], options: Options, log: ErrorLog) -> int:
+    for problem in problems:
+        first, _, advice = str(problem).partition("\n")
+        log.error(first, detail=advice)
+    log.error(f"failed to load configuration file '{options.config}'")
+    return EXIT_CONFIG
+
+
+def show_test(configuration: Configuration, options: Options, log: ErrorLog, times: int) -> int:
+    if times > 1:
+        for line in dump(configuration):
+            log.notice(line)
+    log.notice(f"configuration file {options.config} test is successful")
+    return 0
+
+
+def start(configuration: Configuration, options: Options, log: ErrorLog) -> int:
+    """Become the daemon. Returns its exit code, or in the background the exit code of its start."""
+    settings = configuration.global_
+    daemonize = settings.daemonize if options.daemonize is None else options.daemonize
+    log.level = Level[settings.log_level.upper()]
+    log.limit = settings.log_limit
+    to_terminal = not daemonize and sys.stderr.isatty()
+    if not (options.force_stderr or to_terminal) or daemonize:
+        try:
+            log.write_to(LogFile(settings.error_log))
+        except OSError as error:
+            log.error(f"failed to open error_log ({settings.error_log}): {error.strerror} ({error.errno})")
+            return EXIT_CONFIG
+
+    def life(announce: Announce) -> int:
+        try:
+            return run_master(configuration, Launch(options.config, options.pid or settings.pid, announce), log)
+        except StartError as error:
+            log.error(str(error))
+            log.error("FPM initialization failed")
+            # In the background PHP-FPM's parent says 70 whatever the reason.
+            return EXIT_INTERNAL if daemonize else error.exit_code
+
+    return in_background(life) if daemonize else in_foreground(life)

@@ -1,0 +1,35 @@
+"""Addresses for daemons: listening sockets to hand over, and ports that are free.
+
+Runs in: tests.
+Fails by: OSError.
+"""
+
+from __future__ import annotations
+
+import socket
+
+
+def listening(host: str = "127.0.0.1") -> socket.socket:
+    """A listening TCP socket on a port that the kernel chose."""
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    made.bind((host, 0))
+    made.listen(128)
+    return made
+
+
+def listening_unix(path: str) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX)
+    made.bind(path)
+    made.listen(128)
+    return made
+
+
+def port_of(sock: socket.socket) -> int:
+    port: int = sock.getsockname()[1]
+    return port
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody uses now: for tests of binding itself. All others hand a listening socket over."""
+    with listening(host) as probe:
+        return port_of(probe)
