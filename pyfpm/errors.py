@@ -42,6 +42,14 @@ class StartError(PyfpmError):
         self.exit_code = exit_code
 
 
+class NoMaster(PyfpmError):
+    """The running master cannot be found, reached or waited for. `exit_code` is what the shell gets."""
+
+    def __init__(self, message: str, exit_code: int = EXIT_UNAVAILABLE) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class Problem:
     """One thing wrong with a configuration: where, what, why, and what to try.
 

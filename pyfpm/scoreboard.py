@@ -96,6 +96,10 @@ class Scoreboard:
         self.memory[_STAGES_AT + slot] = FREE
         self.memory[start : start + SLOT_SIZE] = bytes(SLOT_SIZE)
 
+    def show(self, slot: int, stage: int) -> None:
+        """Master: set the stage of a slot that has no worker of ours to do it."""
+        self.memory[_STAGES_AT + slot] = stage
+
     def set_alarm(self) -> None:
         """Master: the next worker that finds too few idle ones is to ring."""
         self.memory[_ALARM_AT] = 1

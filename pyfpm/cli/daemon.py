@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyfpm.config.directives import Configuration
 from pyfpm.config.load import load
@@ -20,6 +20,7 @@ from pyfpm.logs.files import LogFile
 from pyfpm.master.daemonize import Announce, in_background, in_foreground
 from pyfpm.master.main import Launch, run_master
 from pyfpm.master.preflight import examine, notices
+from pyfpm.master.upgrade import is_upgrade
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class Options:
     force_stderr: bool
     allow_root: bool
 
+    def in_background(self) -> Options:
+        return replace(self, daemonize=True)
+
 
 def read_configuration(options: Options, log: ErrorLog) -> Configuration:
     """The configuration, if the daemon could start with it; ConfigError with all that is wrong."""
@@ -43,7 +47,7 @@ def read_configuration(options: Options, log: ErrorLog) -> Configuration:
     problems = examine(configuration, as_root=as_root, allow_root=options.allow_root)
     if problems:
         raise ConfigError(problems)
-    for notice in notices(configuration, as_root=as_root):
+    for notice in (*configuration.notices, *notices(configuration, as_root=as_root)):
         log.notice(notice)
     return configuration
 
@@ -68,6 +72,8 @@ def start(configuration: Configuration, options: Options, log: ErrorLog) -> int:
     """Become the daemon. Returns its exit code, or in the background the exit code of its start."""
     settings = configuration.global_
     daemonize = settings.daemonize if options.daemonize is None else options.daemonize
+    if is_upgrade(os.environ):
+        daemonize = False  # the image before this one is in the background already, if it was to be
     log.level = Level[settings.log_level.upper()]
     log.limit = settings.log_limit
     to_terminal = not daemonize and sys.stderr.isatty()
@@ -80,7 +86,8 @@ def start(configuration: Configuration, options: Options, log: ErrorLog) -> int:
 
     def life(announce: Announce) -> int:
         try:
-            return run_master(configuration, Launch(options.config, options.pid or settings.pid, announce), log)
+            launch = Launch(options.config, options.prefix, options.pid or settings.pid, options.allow_root, announce)
+            return run_master(configuration, launch, log)
         except StartError as error:
             log.error(str(error))
             log.error("FPM initialization failed")

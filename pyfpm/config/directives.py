@@ -364,7 +364,7 @@ class PoolSettings(Settings):
         number(0),
         "A `dynamic` pool with fewer idle workers than this starts more.",
         default=0,
-        default_words="none: `dynamic` needs it",
+        default_words="none; `dynamic` needs it",
         example="1",
         sample="1",
     )
@@ -373,7 +373,7 @@ class PoolSettings(Settings):
         number(0),
         "A `dynamic` pool with more idle workers than this lets some go.",
         default=0,
-        default_words="none: `dynamic` needs it",
+        default_words="none; `dynamic` needs it",
         example="3",
         sample="3",
     )

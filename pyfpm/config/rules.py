@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 JSON_FORMAT = "json"
 DYNAMIC = "dynamic"
 ONDEMAND = "ondemand"
+_SPARES = ("pm_min_spare_servers", "pm_max_spare_servers")
 
 
 def problems_of(pools: Sequence[PoolSettings], earlier: Collection[Problem] = ()) -> list[Problem]:
@@ -109,34 +110,39 @@ def _overlap(first: Address, second: Address) -> bool:
 
 
 def _spare_servers(pool: PoolSettings, amiss: Collection[tuple[str, str]]) -> Iterator[Problem]:
-    """The counts of a dynamic pool, in PHP-FPM's words."""
-
-    def is_known(attribute: str) -> bool:
-        return (pool.where(attribute), _name(attribute)) not in amiss
-
-    def problem(attribute: str, reason: str, advice: str = "") -> Problem:
-        return Problem(pool.where(attribute), _name(attribute), f"[pool {pool.name}] {reason}", advice)
-
-    if pool.pm != DYNAMIC or not is_known("pm"):
+    """What a dynamic pool must say, in PHP-FPM's words."""
+    attributes = ("pm", "pm_max_children", *_SPARES, "pm_start_servers")
+    known = {attribute for attribute in attributes if (pool.where(attribute), _name(attribute)) not in amiss}
+    if pool.pm != DYNAMIC or "pm" not in known:
         return
-    spares = ("pm_min_spare_servers", "pm_max_spare_servers")
-    least, most = (getattr(pool, attribute) if is_known(attribute) else None for attribute in spares)
-    for attribute, count in zip(spares, (least, most), strict=True):
-        if count == 0:
-            yield problem(attribute, f"{_name(attribute)}(0) must be a positive value", f"write {_name(attribute)} = 1")
-    if not least or not most:
-        return
-    at_least, at_most = (f"{_name(attribute)}({count})" for attribute, count in zip(spares, (least, most), strict=True))
-    limit = pool.pm_max_children
-    if is_known("pm_max_children") and max(least, most) > limit:
-        reason = f"{at_least} and {at_most} cannot be greater than {_name('pm_max_children')}({limit})"
-        yield problem(spares[most > limit], reason)
+    missing = [attribute for attribute in _SPARES if attribute in known and not getattr(pool, attribute)]
+    for attribute in missing:
+        advice = f"write a whole number from 1 to that of {_name('pm_max_children')}"
+        yield _problem(pool, attribute, f"{_name(attribute)}(0) must be a positive value", advice)
+    if not missing and known.issuperset(_SPARES):
+        yield from _disorder_of_spares(pool, known)
+
+
+def _disorder_of_spares(pool: PoolSettings, known: Collection[str]) -> Iterator[Problem]:
+    least, most, limit = pool.pm_min_spare_servers, pool.pm_max_spare_servers, pool.pm_max_children
+    at_least, at_most = (_with_value(pool, attribute) for attribute in _SPARES)
+    if "pm_max_children" in known and max(least, most) > limit:
+        reason = f"{at_least} and {at_most} cannot be greater than {_with_value(pool, 'pm_max_children')}"
+        yield _problem(pool, "pm_max_spare_servers" if most > limit else "pm_min_spare_servers", reason)
     if most < least:
-        yield problem(spares[1], f"{at_most} must not be less than {at_least}")
-    elif is_known("pm_start_servers") and pool.pm_start_servers and not least <= pool.pm_start_servers <= most:
-        start = f"{_name('pm_start_servers')}({pool.pm_start_servers})"
+        yield _problem(pool, "pm_max_spare_servers", f"{at_most} must not be less than {at_least}")
+    elif "pm_start_servers" in known and pool.pm_start_servers and not least <= pool.pm_start_servers <= most:
+        start = _with_value(pool, "pm_start_servers")
         reason = f"{start} must not be less than {at_least} and not greater than {at_most}"
-        yield problem("pm_start_servers", reason, "leave it out to start half way between them")
+        yield _problem(pool, "pm_start_servers", reason, "leave it out to start half way between them")
+
+
+def _problem(pool: PoolSettings, attribute: str, reason: str, advice: str = "") -> Problem:
+    return Problem(pool.where(attribute), _name(attribute), f"[pool {pool.name}] {reason}", advice)
+
+
+def _with_value(pool: PoolSettings, attribute: str) -> str:
+    return f"{_name(attribute)}({getattr(pool, attribute)})"
 
 
 def _without_effect(pool: PoolSettings) -> Iterator[str]:

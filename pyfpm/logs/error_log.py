@@ -47,6 +47,11 @@ class ErrorLog:
         """From now on lines go to this file; None: to standard error (a terminal in the foreground, or -O)."""
         self._file = file
 
+    @property
+    def file(self) -> LogFile | None:
+        """What lines go to; None for standard error."""
+        return self._file
+
     def launched(self) -> None:
         """The start is over: what it had to say was seen, from now on only the file is written."""
         self._mirror = False

@@ -165,18 +165,22 @@ class Control:
     # ── clients ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _accept(self, now: float) -> None:
-        """One a turn: the loop comes back at once for the next, after everybody else had his."""
-        if self.listener is None:
-            return
+        """Take in whoever waits, within measure: the others of this turn are to have theirs."""
         try:
-            channel, _ = self.listener.accept()
+            for _ in range(MOST_CLIENTS):
+                if self.listener is None:
+                    return
+                channel, _ = self.listener.accept()
+                self._take_in(channel, now)
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as error:
             self._complain(f"control: accept() failed: {error.strerror}", now)
-            self._loop.forget(self.listener.fileno())
-            self._is_deaf = True
-            return
+            if self.listener is not None:
+                self._loop.forget(self.listener.fileno())
+                self._is_deaf = True
+
+    def _take_in(self, channel: socket.socket, now: float) -> None:
         try:
             client = self._welcome(channel, now)
         except OSError:  # its end has gone already
@@ -231,11 +235,11 @@ class Control:
         client.request = request
         pools = tuple(dict.fromkeys(name for name in ask.text.split("\n") if name))
         permit = self._permit(verb, pools, bool(ask.flags & EVERYTHING), client.peer.uid)
+        request.pools, request.everything = permit.pools or pools, permit.everything
         if permit.refusal:
-            self._complain(f"control: refused to {request}: {permit.refusal}", now)
+            self._complain(f"control: refused: {request}: {permit.refusal}", now)
             request.finish(permit.code, permit.refusal)
             return
-        request.pools, request.everything = permit.pools, permit.everything
         if verb in (Verb.STATUS, Verb.PING):
             self._log.debug(f"control: {request}")
         else:

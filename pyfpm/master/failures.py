@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from pyfpm.logs.error_log import ErrorLog
 
 
+LINES_EXPLAINED = 6
+
+
 class Failures:
     """The failures in a row of one kind of process in one pool."""
 
     def __init__(self, pool: str, log: ErrorLog) -> None:
         self.streak = Streak()
         self.reason = ""  # of the last one, in a line; empty when all is well
+        self.explanation = ""  # the same with the end of its traceback
         self._pool = pool
         self._log = log
 
@@ -35,6 +39,7 @@ class Failures:
         else:
             self._log.debug(first, self._pool)
         self.reason = first
+        self.explanation = "\n".join([first, *detail.split("\n")[-LINES_EXPLAINED:]]).rstrip()
         if self.streak.failures == 2:
             self._log.warning(
                 f"failed twice in a row; it is tried again in longer and longer intervals of up to {LONGEST_PAUSE:g} "
@@ -45,7 +50,7 @@ class Failures:
     def end(self) -> None:
         """The last one did start, or has lived long enough to be called well."""
         self.streak = Streak()
-        self.reason = ""
+        self.reason = self.explanation = ""
 
 
 def _signature(reason: str) -> str:

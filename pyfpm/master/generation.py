@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import math
 import os
 import signal
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,8 +34,6 @@ from pyfpm.master.spawn import start_template
 from pyfpm.scoreboard import IDLE, Scoreboard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pyfpm.config.directives import GlobalSettings, PoolSettings
     from pyfpm.logs.error_log import ErrorLog
     from pyfpm.logs.files import LogFile
@@ -118,6 +118,11 @@ class Generation:
     def trouble(self) -> str:
         """Why it cannot start what it wants to start; empty when it can."""
         return self._template_failures.reason or self._worker_failures.reason
+
+    @property
+    def explanation(self) -> str:
+        """The trouble with the end of its traceback, for people."""
+        return self._template_failures.explanation or self._worker_failures.explanation
 
     @property
     def is_gone(self) -> bool:
@@ -208,6 +213,24 @@ class Generation:
             if child.pid and (child.pressed is not number or number is signal.SIGKILL):
                 child.pressed = number
                 processes.send_signal(child.pidfd, number)
+
+    def end_template(self) -> None:
+        """The template is no longer needed; its workers go on."""
+        self._end_template(signal.SIGTERM)
+
+    def adopt(self, remains: Iterable[tuple[int, int, tuple[int, ...]]], now: float) -> None:
+        """Take workers (pid, mailbox, pipes) that an earlier image of this master had, and start none."""
+        self._dismissed = True
+        for slot, (pid, mailbox, pipes) in enumerate(remains):
+            pidfd = processes.confirm_child(pid)
+            if pidfd is None:
+                continue
+            child = Child(socket.socket(fileno=mailbox), self.number, now, pid, pidfd, pipes, slot=slot, ready=True)
+            # Their scoreboard is not known here: "idle" makes a request to leave be repeated until they do.
+            self.scoreboard.show(slot, IDLE)
+            self.children.add(child)
+            self._dialogue.listen_to_prints(child)
+            self._dialogue.begin(child, functools.partial(self._hear_child, child))
 
     def ask_files(self) -> bool:
         """Ask the template whether the application's files have changed; False if there is no template to ask."""
@@ -468,9 +491,10 @@ class Generation:
         if log is None:
             return
         for child in self.children:
-            if child.pid and child.access_log != log.opened:
-                if self._post(child, messages.NewAccessLog(descriptors=(log.file.fileno(),))):
-                    child.access_log = log.opened
+            if not child.pid or child.access_log == log.opened:
+                continue
+            if self._post(child, messages.NewAccessLog(descriptors=(log.file.fileno(),))):
+                child.access_log = log.opened
 
     def _post(self, child: Child, message: messages.Message) -> bool:
         """Put a message in a worker's mailbox and make it look; False when the mailbox is full or closed."""
@@ -498,7 +522,3 @@ def _obeyed(child: Child, status: int) -> bool:
     """Whether a worker that was asked to leave did so by itself, or by the TERM that it was sent."""
     by_term = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM
     return status == 0 or (by_term and child.pressed is signal.SIGTERM)
-
-
-if TYPE_CHECKING:
-    Done = Callable[[str], None]

@@ -73,8 +73,7 @@ def open_listener(settings: PoolSettings, inherited: list[socket.socket], log: E
             return Listener(candidate, settings.listen, inherited=True)
     try:
         made = _bind_unix(settings) if settings.listen.kind == "unix" else _bind_tcp(settings.listen, log)
-        backlog = settings.listen_backlog
-        made.listen(KERNEL_MAXIMUM if backlog < 0 else backlog)
+        made.listen(_backlog_of(settings))
     except OSError as error:
         raise StartError(
             f"unable to bind listening socket for address '{settings.listen.show()}': {error.strerror} ({error.errno})"
@@ -82,11 +81,30 @@ def open_listener(settings: PoolSettings, inherited: list[socket.socket], log: E
     return Listener(made, settings.listen)
 
 
+def apply_ownership(listener: Listener, settings: PoolSettings, log: ErrorLog) -> None:
+    """Owner, mode, ACL and backlog once more, after a reload may have changed them."""
+    if listener.inherited:
+        return  # whoever made it has the say
+    try:
+        listener.socket.listen(_backlog_of(settings))
+        if listener.address.kind == "unix":
+            with contextlib.suppress(OSError):
+                os.removexattr(listener.address.path, "system.posix_acl_access")
+            os.chmod(listener.address.path, settings.listen_mode)
+            _give_to_owner(listener.address.path, settings)
+    except (OSError, StartError) as error:
+        log.error(f"cannot apply owner, mode and backlog to {listener.address.show()}: {error}", settings.name)
+
+
 def close_strangers(inherited: Iterable[socket.socket], log: ErrorLog) -> None:
     """Close what was handed over and belongs to no pool: an open socket that nobody accepts from hangs its clients."""
     for stranger in inherited:
         log.warning(f"inherited socket fd={stranger.fileno()} at {stranger.getsockname()!r} belongs to no pool: closed")
         stranger.close()
+
+
+def _backlog_of(settings: PoolSettings) -> int:
+    return KERNEL_MAXIMUM if settings.listen_backlog < 0 else settings.listen_backlog
 
 
 def _is_at(candidate: socket.socket, address: Address) -> bool:

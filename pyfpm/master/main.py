@@ -10,9 +10,9 @@ import contextlib
 import os
 import resource
 import signal
+import socket
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 from setproctitle import setproctitle
 
@@ -20,61 +20,51 @@ from pyfpm import kernel
 from pyfpm.config.load import control_path
 from pyfpm.errors import StartError
 from pyfpm.fork import EXIT_INTERNAL
-from pyfpm.logs.files import LogFile
-from pyfpm.master import permits, processes
-from pyfpm.master.accounts import uid_of
-from pyfpm.master.control import Control, Request
+from pyfpm.master import processes, upgrade
+from pyfpm.master.control import Control
+from pyfpm.master.daemon import Daemon, Launch
 from pyfpm.master.lifecycle import NEXT, Phase, Wish, pressure
-from pyfpm.master.listeners import close_strangers, open_listener, take_inherited
+from pyfpm.master.listeners import close_strangers, take_inherited
 from pyfpm.master.loop import Loop
 from pyfpm.master.notify import Notifier
 from pyfpm.master.pidfile import hold_pid_file
-from pyfpm.master.pools import Pool
 from pyfpm.master.privileges import set_limit
-from pyfpm.messages import Verb
-from pyfpm.scoreboard import IDLE
+from pyfpm.master.reload import Reloads
+from pyfpm.master.upgrade import Legacy, Upgrade
+from pyfpm.master.verbs import Verbs
 from pyfpm.signals import read_signals, watch_signals
-from pyfpm.status.reports import PoolReport
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Callable
-
-    from pyfpm.config.directives import Configuration, GlobalSettings, PoolSettings
+    from pyfpm.config.directives import Configuration, GlobalSettings
     from pyfpm.logs.error_log import ErrorLog
+
+__all__ = ["Launch", "run_master"]
 
 TICK = 1.0  # seconds; how late the master may notice what no event told it
 STOPPING_TICK = 0.1
-NOBODY = -1  # no process has this uid
-
-
-@dataclass(frozen=True)
-class Launch:
-    """How this master was started. `announce` is told the exit code that the one who started it should get."""
-
-    config_path: str
-    pid_path: str | None
-    announce: Callable[[int], None]
 
 
 def run_master(configuration: Configuration, launch: Launch, log: ErrorLog) -> int:
     """Be the master until it is told to leave. Returns the exit code; raises StartError if it cannot start."""
     with contextlib.ExitStack() as undo:
-        inherited = take_inherited(os.environ, os.getpid())
-        undo.enter_context(hold_pid_file(launch.pid_path))
+        legacy = Legacy.take(os.environ)
+        inherited = legacy.listeners() if legacy else take_inherited(os.environ, os.getpid())
+        pid_file = undo.enter_context(hold_pid_file(launch.pid_path, legacy.pid_file if legacy else None))
         _take_limits(configuration.global_)
         kernel.adopt_orphans()
         setproctitle(f"pyfpm: master process ({launch.config_path})")
         signals = undo.enter_context(watch_signals())
         loop = Loop(time.monotonic)
         undo.callback(loop.close)
-        pools = []
+        daemon = Daemon(configuration.global_, launch, log, loop, Notifier())
+        undo.callback(daemon.close)
         for settings in configuration.pools:
-            pools.append(_open_pool(settings, configuration.global_, inherited, log, loop))
-            undo.callback(pools[-1].close)
+            daemon.pools.append(daemon.open_pool(settings, inherited))
+        if legacy:
+            _take_over(daemon, legacy)
         close_strangers(inherited, log)
         log.notice(f"fpm is running, pid {os.getpid()}")
-        return Master(pools, configuration.global_, launch, log, loop, signals).run()
+        return Master(daemon, signals, pid_file, legacy).run()
 
 
 def _take_limits(settings: GlobalSettings) -> None:
@@ -87,42 +77,48 @@ def _take_limits(settings: GlobalSettings) -> None:
         raise StartError(f"cannot set the master's limits or priority: {error}") from error
 
 
-def _open_pool(
-    settings: PoolSettings, daemon: GlobalSettings, inherited: list[socket.socket], log: ErrorLog, loop: Loop
-) -> Pool:
-    access_log = None
-    if settings.access_log is not None:
-        try:
-            access_log = LogFile(settings.access_log)
-        except OSError as error:
-            raise StartError(f"failed to open access log ({settings.access_log}): {error.strerror}") from error
-    return Pool(settings, daemon, open_listener(settings, inherited, log), access_log, log, loop)
+def _take_over(daemon: Daemon, legacy: Legacy) -> None:
+    """Give the pools what the image before this one had: the right to remove a socket's file, and its workers."""
+    now = daemon.loop.clock()
+    for name, old in legacy.pools.items():
+        pool = daemon.pool(name)
+        if pool is None:
+            continue
+        pool.common.listener.inherited = pool.common.listener.inherited and old.inherited
+        upgrade.inherit_workers(pool, old, now)
 
 
 class Master:
-    def __init__(
-        self,
-        pools: list[Pool],
-        settings: GlobalSettings,
-        launch: Launch,
-        log: ErrorLog,
-        loop: Loop,
-        signals: socket.socket,
-    ) -> None:
-        self.pools = pools
+    """The loop, the phases and the signals; what is looked after is in `daemon`."""
+
+    def __init__(self, daemon: Daemon, signals: socket.socket, pid_file: int | None, legacy: Legacy | None) -> None:
         self.phase = Phase.STARTING
-        self._since = loop.clock()  # of the phase
-        self._settings = settings
-        self._launch = launch
-        self._log = log
-        self._loop = loop
+        self._daemon = daemon
+        self._log = daemon.log
+        self._loop = daemon.loop
+        self._since = daemon.loop.clock()  # of the phase
         self._signals = signals
-        self._notifier = Notifier()
+        self._legacy = legacy
         self._exit_code = 0
-        self._uids: dict[str, int] = {}  # of the pools' users
-        self._rotations: list[Request] = []  # finished once the workers have been told
-        path = control_path(settings, launch.pid_path)
-        self._control = Control(path, loop, log, permit=self._permit, on_request=self._on_request)
+        self._reloads = Reloads(daemon)
+        self._upgrade = Upgrade(daemon, pid_file)
+        self._verbs = Verbs(
+            daemon,
+            self._reloads,
+            self._upgrade,
+            phase=lambda: self.phase,
+            leave=self._leave,
+            reopen_logs=self._reopen_logs,
+        )
+        inherited = legacy.control if legacy else None
+        self._control = Control(
+            control_path(daemon.settings, daemon.launch.pid_path),
+            daemon.loop,
+            daemon.log,
+            permit=self._verbs.permit,
+            on_request=self._verbs.serve,
+            inherited=None if inherited is None else socket.socket(fileno=inherited),
+        )
 
     def run(self) -> int:
         """Wait, reconcile, wait, until everybody has left."""
@@ -130,55 +126,71 @@ class Master:
         with contextlib.closing(self._control), self._loop.watching(self._signals.fileno(), self._on_signals):
             while True:
                 self._reconcile(now)
-                if self.phase in (Phase.FINISHING, Phase.TERMINATING) and all(pool.is_gone for pool in self.pools):
+                if self._is_leaving and all(pool.is_gone for pool in self._daemon.all_pools()):
                     self._log.notice("exiting, bye-bye!")
                     return self._exit_code
                 now = self._loop.wait(self._patience(now))
 
+    @property
+    def _is_leaving(self) -> bool:
+        return self.phase in (Phase.FINISHING, Phase.TERMINATING)
+
     def _reconcile(self, now: float) -> None:
         for pid, status in processes.reap():
-            # What belongs to no pool is an orphan that some application left behind: reaped is all it needs.
-            if not any(pool.bury(pid, status, now) for pool in self.pools):
-                self._log.debug(f"process {pid}, an orphan of an application, {processes.describe_end(status)}")
-        number = pressure(self.phase, now - self._since, self._settings.process_control_timeout)
-        for pool in self.pools:
-            if number is None:
-                pool.reconcile(now)
-            else:
-                pool.press(number)
+            self._bury(pid, status, now)
+        if self.phase is Phase.TERMINATING:
+            grace = self._daemon.settings.process_control_timeout
+            number = pressure(self.phase, now - self._since, grace) or signal.SIGTERM
+            for pool in self._daemon.all_pools():
+                pool.terminate(number, now)
+        for pool in self._daemon.all_pools():
+            pool.reconcile(now, self._daemon.room())
         if self.phase is Phase.STARTING:
             self._judge_start(now)
-        self._finish_rotations()
+        elif self.phase is Phase.RUNNING:
+            self._reloads.reconcile(now)
+            self._daemon.bury_left_pools()
+            self._upgrade.reconcile(now)
+            if self._upgrade.is_due and not self._reloads.is_busy:
+                self._upgrade.replace_master(self._control)
+        self._verbs.reconcile()
         self._control.reconcile(now)
+
+    def _bury(self, pid: int, status: int, now: float) -> None:
+        if any(pool.bury(pid, status, now) for pool in self._daemon.all_pools()):
+            return
+        if self._upgrade.bury(pid, status) or self._reloads.bury(pid):
+            return
+        # What belongs to no pool is an orphan that some application left behind: reaped is all it needs.
+        self._log.debug(f"process {pid}, an orphan of an application, {processes.describe_end(status)}")
 
     def _patience(self, now: float) -> float:
         """How long to wait: a tick, or less where something is due before."""
-        if self.phase in (Phase.FINISHING, Phase.TERMINATING):
+        if self._is_leaving or self._reloads.is_busy:
             return STOPPING_TICK
-        return max(0.0, min([TICK, *(pool.next_due(now) - now for pool in self.pools)]))
+        return max(0.0, min([TICK, *(pool.next_due(now) - now for pool in self._daemon.all_pools())]))
 
     def _judge_start(self, now: float) -> None:
         """The start has succeeded once each pool has been tried and one of them serves."""
-        if not all(pool.is_serving or pool.trouble for pool in self.pools):
+        pools = self._daemon.pools
+        if not all(pool.can_serve or pool.trouble for pool in pools):
             return
-        if not any(pool.is_serving for pool in self.pools):
+        if not any(pool.can_serve for pool in pools):
             self._log.alert("no pool can serve, giving up")
             self._exit_code = EXIT_INTERNAL
             self._enter(Wish.TERMINATE, now)
             return
         self._enter(Wish.SERVE, now)
-        for pool in self.pools:
-            pool.launched = True
-            if not pool.is_serving:
+        for pool in pools:
+            pool.launch()
+            if not pool.can_serve:
                 self._log.warning("this pool does not serve yet, it is tried again", pool.name)
         self._log.notice("ready to handle connections")
         self._log.launched()
-        self._notifier.ready(self._status())
-        self._launch.announce(0)
-
-    def _status(self) -> str:
-        failing = [pool.name for pool in self.pools if not pool.is_serving]
-        return "Ready to handle connections" + (f"; not serving: {', '.join(failing)}" if failing else "")
+        self._daemon.notifier.ready(self._daemon.status())
+        self._daemon.launch.announce(0)
+        if self._legacy is not None:
+            upgrade.announce(self._legacy, self._control, now)
 
     def _enter(self, wish: Wish, now: float) -> bool:
         """Move on as the table has it; False if nothing changes."""
@@ -192,20 +204,32 @@ class Master:
         for number in read_signals(self._signals):
             match number:
                 case signal.SIGTERM | signal.SIGINT:
-                    self._leave(Wish.TERMINATE, "Terminating ...", now)
+                    self._leave(Wish.TERMINATE, now)
                 case signal.SIGQUIT:
-                    self._leave(Wish.FINISH, "Finishing ...", now)
+                    self._leave(Wish.FINISH, now)
                 case signal.SIGUSR1:
                     self._reopen_logs()
                 case signal.SIGUSR2 | signal.SIGHUP:
-                    self._log.warning(f"{number.name}: this version cannot reload; everything stays as it is")
+                    self._reload(now)
                 case _:  # SIGCHLD: being awake is enough, the next turn reaps
                     pass
 
-    def _leave(self, wish: Wish, words: str, now: float) -> None:
-        if self._enter(wish, now):
-            self._log.notice(words)
-            self._notifier.stopping(words)
+    def _reload(self, now: float) -> None:
+        if self.phase is Phase.RUNNING:
+            self._reloads.request(now)
+        else:
+            self._log.warning(f"no reload while the daemon is {self.phase.value}")
+
+    def _leave(self, wish: Wish, now: float) -> None:
+        if not self._enter(wish, now):
+            return
+        words = "Terminating ..." if wish is Wish.TERMINATE else "Finishing ..."
+        self._log.notice(words)
+        self._daemon.notifier.stopping(words)
+        self._reloads.cancel()
+        if wish is Wish.FINISH:
+            for pool in self._daemon.all_pools():
+                pool.finish(now)
 
     def _reopen_logs(self) -> list[str]:
         """Open all logs anew. Returns what went wrong."""
@@ -216,7 +240,7 @@ class Master:
         except OSError as error:
             faults.append(f"failed to re-open the error log, the old file stays in use: {error}")
             self._log.error(faults[-1])
-        for pool in self.pools:
+        for pool in self._daemon.all_pools():
             try:
                 if pool.reopen_access_log():
                     self._log.notice("access log file re-opened", pool.name)
@@ -225,76 +249,3 @@ class Master:
                 self._log.error(fault, pool.name)
                 faults.append(f"[pool {pool.name}] {fault}")
         return faults
-
-    # ── the control socket ──────────────────────────────────────────────────────────────────────────────────────────
-
-    def _permit(self, verb: Verb, pools: tuple[str, ...], everything: bool, uid: int) -> permits.Permit:
-        owners = {pool.name: self._owner_of(pool) for pool in self.pools}
-        now = permits.Circumstances(self.phase, os.geteuid(), owners)
-        return permits.judge(verb, pools, everything, uid, now)
-
-    def _owner_of(self, pool: Pool) -> int:
-        """The uid of a pool's processes. Looked up once: a question must not make the master wait for a directory."""
-        user = pool.settings.user
-        if user is None or os.geteuid() != 0:
-            return os.geteuid()
-        if user not in self._uids:
-            try:
-                self._uids[user] = uid_of(user)
-            except StartError:  # deleted since the start
-                return NOBODY
-        return self._uids[user]
-
-    def _on_request(self, request: Request) -> None:
-        """What has been asked by somebody who may. Whoever waits for the end of the daemon sees it as it comes."""
-        match request.verb:
-            case Verb.STOP:
-                self._leave(Wish.TERMINATE, "Terminating ...", request.since)
-                request.progress(self.phase.value)
-            case Verb.QUIT:
-                self._leave(Wish.FINISH, "Finishing ...", request.since)
-                request.progress(self.phase.value)
-            case Verb.LOGROTATE:
-                self._rotate(request)
-            case Verb.STATUS:
-                chosen = [pool for pool in self.pools if not request.pools or pool.name in request.pools]
-                request.answer([_report(pool).line() for pool in chosen])
-                request.finish(0)
-            case Verb.PING:
-                request.finish(0, self._status())
-            case Verb.RELOAD | Verb.RESTART | Verb.UPGRADE:
-                request.finish(1, f"{request.verb.name.lower()} is not built yet")
-            case _:
-                assert_never(request.verb)
-
-    def _rotate(self, request: Request) -> None:
-        faults = self._reopen_logs()
-        for fault in faults:
-            request.progress(fault)
-        if faults:
-            request.finish(1, "some logs go on in their old files")
-        else:
-            self._rotations.append(request)
-
-    def _finish_rotations(self) -> None:
-        """The workers have their new descriptors in their mailboxes by now, and look there before their next line."""
-        for request in self._rotations:
-            request.finish(0, "logs re-opened")
-        self._rotations.clear()
-
-
-def _report(pool: Pool) -> PoolReport:
-    readings = [pool._scoreboard.read(child.slot) for child in pool.children if child.ready]
-    idle = sum(reading.stage == IDLE for reading in readings)
-    return PoolReport(
-        pool=pool.name,
-        pm=pool.settings.pm,
-        state="serving" if pool.is_serving else "failing" if pool.trouble else "starting",
-        generation=pool._generation,
-        idle=idle,
-        busy=len(readings) - idle,
-        total=len(pool.children),
-        max=pool.settings.pm_max_children,
-        requests=sum(reading.served for reading in readings),
-        trouble=pool.trouble,
-    )

@@ -18,8 +18,16 @@ class Notifier:
     def __init__(self, environ: MutableMapping[str, str] = os.environ) -> None:
         self._address = environ.pop("NOTIFY_SOCKET", "")
 
+    def environment(self) -> dict[str, str]:
+        """What a new image of this master must find in its environment to go on notifying."""
+        return {"NOTIFY_SOCKET": self._address} if self._address else {}
+
     def ready(self, status: str) -> None:
         self._send(f"READY=1\nSTATUS={status}\nMAINPID={os.getpid()}")
+
+    def reloading(self, monotonic_us: int) -> None:
+        """A reload has begun; `ready` must follow, also when it is refused, or systemctl waits for ever."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={monotonic_us}")
 
     def stopping(self, status: str) -> None:
         self._send(f"STOPPING=1\nSTATUS={status}")

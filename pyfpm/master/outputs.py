@@ -25,7 +25,7 @@ class Output:
     """The reading end of a process's stdout or stderr."""
 
     def __init__(self, descriptor: int, lines: OutputLines, log: ErrorLog, loop: Loop) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._lines = lines
         self._log = log
         self._loop = loop
@@ -34,7 +34,7 @@ class Output:
 
     def close(self) -> None:
         """Take what is there, and end the last line."""
-        if self._descriptor < 0:
+        if self.descriptor < 0:
             return
         self._take(READS_AT_END)
         self._end()
@@ -47,7 +47,7 @@ class Output:
         """Log what can be read; False at the end of the pipe."""
         for _ in range(reads):
             try:
-                text = os.read(self._descriptor, READ_SIZE)
+                text = os.read(self.descriptor, READ_SIZE)
             except BlockingIOError:
                 return True
             except OSError:
@@ -59,8 +59,8 @@ class Output:
         return True
 
     def _end(self) -> None:
-        self._loop.forget(self._descriptor)
-        os.close(self._descriptor)
-        self._descriptor = -1
+        self._loop.forget(self.descriptor)
+        os.close(self.descriptor)
+        self.descriptor = -1
         for line in self._lines.finish():
             self._log.raw(line)

@@ -1,6 +1,6 @@
 """The pid file: proof that a master runs, for as long as it runs.
 
-Runs in: master.
+Runs in: master (hold_pid_file), an operator's shell (find_holder).
 Fails by: StartError when another master holds it, or it cannot be written.
 """
 
@@ -15,24 +15,48 @@ from pyfpm.errors import StartError
 
 
 @contextlib.contextmanager
-def hold_pid_file(path: str | None) -> Iterator[None]:
+def hold_pid_file(path: str | None, inherited: int | None = None) -> Iterator[int | None]:
     """Keep our pid in `path` and a lock on it; the file is removed on the way out, whatever the way.
+
+    Gives the descriptor that holds the lock. `inherited` is that of the image before this one (an upgrade).
 
     The lock, not the pid in it, tells whether a master runs: after a SIGKILL the file stays and the lock does not, so
     the next start takes the file over.
     """
     if path is None:
-        yield
+        yield None
         return
-    descriptor = _lock(path)
+    descriptor = _lock(path) if inherited is None else inherited
     try:
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
-        yield
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield descriptor
     finally:
         with contextlib.suppress(OSError):
             os.unlink(path)
         os.close(descriptor)
+
+
+def find_holder(path: str) -> int | None:
+    """The pid of the master that holds `path`; None if none does.
+
+    Without taking the lock, even for a moment: a master that starts just then would take us for another master. A pid
+    that has come to mean another process is told by what it has open; whoever may not look at that may not send it
+    signals either, and gets the pid as it is.
+    """
+    try:
+        with open(path, "rb") as file:
+            inode = os.fstat(file.fileno())
+            pid = int(file.read(32))
+        for descriptor in os.listdir(f"/proc/{pid}/fd") if pid > 0 else ():
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(f"/proc/{pid}/fd/{descriptor}"), inode):
+                    return pid
+    except PermissionError as error:
+        return pid if str(error.filename).startswith("/proc/") else None
+    except (OSError, ValueError):  # no such file, nothing in it yet, no such process
+        return None
+    return None
 
 
 def _lock(path: str) -> int:

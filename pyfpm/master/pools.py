@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from pyfpm.config.directives import PoolSettings
     from pyfpm.master.backlog import Backlog
-    from pyfpm.master.listeners import Listener
 
+STOPPING = "the daemon is stopping"
 # Deaths by these say that the process is broken, not that somebody killed it (PHP-FPM's emergency restart).
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS)
 
@@ -42,11 +42,13 @@ class Pool:
         self.rollover: Rollover | None = None
         self.last_reload = ""  # how the last one went
         self.times_at_limit = 0
+        self._requests_before = 0  # of generations that are no more
         self._launched = False
         self._closing = False
         self._leaving: list[Generation] = []
         self._backlog = backlog
         self._stand_in = StandIn(common)
+        self._remains: Generation | None = None  # workers of an image before this one, until ours serve
         self._knocked = False  # a connection came while nobody was idle
         self._listening_for_knocks = False
         self._at_limit = False
@@ -73,6 +75,11 @@ class Pool:
         return self.current.trouble
 
     @property
+    def explanation(self) -> str:
+        """The trouble with the end of its traceback, for people."""
+        return self.current.explanation
+
+    @property
     def is_gone(self) -> bool:
         return self._closing and all(generation.is_gone for generation in self.generations())
 
@@ -82,7 +89,29 @@ class Pool:
             yield self.rollover.candidate
         if self._stand_in.generation is not None:
             yield self._stand_in.generation
+        if self._remains is not None:
+            yield self._remains
         yield from self._leaving
+
+    @property
+    def state(self) -> str:
+        """In a word, for people."""
+        if self._closing:
+            return "closing"
+        if self.rollover is not None:
+            return "reloading"
+        if self.can_serve:
+            return "serving"
+        return "failing" if self.trouble else "starting"
+
+    def requests(self) -> int:
+        """How many it has answered, by all generations."""
+        live = sum(
+            generation.scoreboard.read(child.slot).served
+            for generation in self.generations()
+            for child in generation.children
+        )
+        return self._requests_before + live + sum(generation.tally.requests for generation in self.generations())
 
     def processes(self) -> int:
         """How many workers there are, whatever they are doing: what process.max counts."""
@@ -100,6 +129,8 @@ class Pool:
     def reconcile(self, now: float, room: int) -> None:
         """Bring what is nearer to what is wanted; at most `room` more workers may be started (process.max)."""
         if not self._closing:
+            if self._remains is not None and self.can_serve:
+                self._let_remains_go(now)
             if self.rollover is None:
                 self._size(now, room)
             else:
@@ -109,12 +140,18 @@ class Pool:
             generation.look_after(now)
         self._drop_the_gone()
 
-    def roll(self, settings: PoolSettings, listener: Listener, done: Callable[[str], None], now: float) -> None:
+    def roll(self, settings: PoolSettings, common: Common, done: Callable[[str], None], now: float) -> None:
         """Begin to replace the current generation; `done` is told why it was refused, or ""."""
-        common = replace(self.common, listener=listener)
         candidate = self._new_generation(self.current.number + 1, settings, common)
         candidate.news = self._launched
         self.rollover = Rollover(candidate, common, settings, now, done)
+
+    def adopt_remains(self, number: int, workers: list[tuple[int, int, tuple[int, ...]]], now: float) -> None:
+        """Take over the workers that an earlier image of this master had; they leave when ours serve."""
+        settings = replace(self.settings, pm_max_children=max(len(workers), 1))
+        self._remains = Generation(number, settings, self.common)
+        self._remains.adopt(workers, now)
+        self.current.number = number + 1
 
     def finish(self, now: float) -> None:
         """Everybody is to leave, requests in hand are finished."""
@@ -205,7 +242,7 @@ class Pool:
         self._at_limit = bool(orders.short)
 
     def _listen_for_need(self, generation: Generation, census: Census, orders: Orders, plan: Plan, now: float) -> None:
-        """Be woken when more workers are needed: by a worker that rings, or by the listener if none is there to ring."""
+        """Be woken when more are needed: by a worker that rings, or by the listener if none is there to ring."""
         grows = plan.manager != "static" and census.total + orders.start < plan.most
         if grows:
             generation.listen_for_bell()
@@ -238,8 +275,7 @@ class Pool:
         if outcome:
             rollover.candidate.dismiss_all(now)
             self._leaving.append(rollover.candidate)
-            if rollover.common.listener is not self.common.listener:
-                rollover.common.listener.close()
+            self._close_unshared(rollover.common, self.common)
         else:
             self._promote(rollover, now)
         self.last_reload = outcome or "ok"
@@ -248,12 +284,19 @@ class Pool:
     def _promote(self, rollover: Rollover, now: float) -> None:
         self.current.dismiss_all(now)
         self._leaving.append(self.current)
-        if rollover.common.listener is not self.common.listener:
-            self.common.listener.close()
+        self._close_unshared(self.common, rollover.common)
         self.current, self.settings, self.common = rollover.candidate, rollover.settings, rollover.common
         self._stand_in.common = self.common
         self._fresh = False
         self._unused_since = None
+
+    @staticmethod
+    def _close_unshared(mine: Common, others: Common) -> None:
+        """Close the listener and log of one side that the other does not use."""
+        if mine.listener is not others.listener:
+            mine.listener.close()
+        if mine.access_log is not None and mine.access_log is not others.access_log:
+            mine.access_log.file.close()
 
     # ── the rest ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -267,21 +310,29 @@ class Pool:
                 f"failed processes threshold ({count} in {interval:g} sec) is reached, initiating reload", self.name
             )
             self._crashes.clear()
-            self.roll(self.settings, self.common.listener, lambda _refusal: None, now)
+            self.roll(self.settings, self.common, lambda _refusal: None, now)
+
+    def _let_remains_go(self, now: float) -> None:
+        if self._remains is not None:
+            self._remains.dismiss_all(now)
+            self._leaving.append(self._remains)
+            self._remains = None
 
     def _close_doors(self, now: float) -> None:
         self._closing = True
+        self._let_remains_go(now)
         self._listen_for_knocks(False)
         if self.rollover is not None:
             rollover, self.rollover = self.rollover, None
             rollover.candidate.dismiss_all(now)
             self._leaving.append(rollover.candidate)
-            rollover.done("the daemon is stopping")
+            rollover.done(STOPPING)
         self._leaving += self._stand_in.give_up()
 
     def _drop_the_gone(self) -> None:
         self._leaving += self._stand_in.retired()
         for generation in [one for one in self._leaving if one.is_gone]:
+            self._requests_before += generation.tally.requests
             generation.close()
             self._leaving.remove(generation)
 

@@ -34,7 +34,7 @@ class Rollover:
         """Go on by one step. None: not over yet; "": the candidate has taken over; else why it is refused."""
         candidate = self.candidate
         if candidate.trouble:
-            return candidate.trouble
+            return candidate.explanation
         if self.target is None:
             if not self._is_proven(now):
                 late = deadlines.is_late(self.since, now, self.settings.reload_timeout)

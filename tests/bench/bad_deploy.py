@@ -93,6 +93,7 @@ def trial(site: Site, version: str, breakage: Breakage) -> Result:
             _stay(began + WATCHED - time.perf_counter())
             exit_code = site.exit_code
             ended = time.perf_counter()
+            visitors.settle()  # before the repair, which would save those who still wait
             respawned = _respawns(site) if isinstance(site, PyfpmSite) else None
         site.deploy("new")
         if site.exit_code is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from tests.bench.peers import HERE, Gunicorn, Peer, Php, Place, Pyfpm, Uwsgi
-from tests.bench.processes import title, tree
+from tests.bench.processes import tree
 from tests.bench.visitors import Target
 
 STOP_SECONDS = 10.0
@@ -95,11 +96,13 @@ class Site(Peer):
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=STOP_SECONDS)
+        left = [pid for pid, pidfd in self._seen.items() if not select.select([pidfd], [], [], 0.2)[0]]
+        if left:
+            print(f"{self.name}: {len(left)} processes did not stop and were killed", file=sys.stderr)
         # By pidfd none of them can be somebody else by now.
         for pid, pidfd in self._seen.items():
-            with contextlib.suppress(ProcessLookupError):
+            if pid in left:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                print(f"{self.name}: process {pid} ({title(pid)}) had to be killed", file=sys.stderr)
             os.close(pidfd)
         self._seen.clear()
         self._process.wait()

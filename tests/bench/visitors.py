@@ -73,6 +73,8 @@ def read_outcome(received: bytes, protocol: str) -> str:
         status, body = _read_http(received) if protocol == "http" else _read_fastcgi(received)
     except (AssertionError, ValueError):
         return "broken answer"
+    if not status:
+        return "empty answer"
     if status != 200:
         return f"status {status}"
     word, _, rest = body.partition(b": ")
@@ -128,6 +130,11 @@ class Steady(Crowd):
 
     def _begin(self) -> None:
         self._start(self._send)
+
+    def settle(self) -> None:
+        """Wait for all who are under way now."""
+        for thread in self._threads[1:]:  # the first one sends the others
+            thread.join()
 
     def _send(self) -> None:
         due = time.perf_counter()

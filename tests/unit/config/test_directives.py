@@ -15,7 +15,7 @@ from pyfpm.config.directive import (
     name_of,
 )
 from pyfpm.config.directives import GlobalSettings, PoolSettings
-from pyfpm.config.values import Address, show
+from pyfpm.config.values import Address, MemoryLimit, show
 
 ROWS = [(settings, row) for settings in (GlobalSettings, PoolSettings) for row in directives_of(settings)]
 
@@ -67,6 +67,8 @@ def test_the_record_for_a_template_is_json_and_holds_nothing_of_the_masters() ->
     assert record["pool"] == "www"
     assert record["env"] == {"A": "é"}
     assert record["pythonpath"] == []
+    assert record["pm_max_memory"] == {"bytes": 0, "kind": "rss"}
+    assert (record["pm_max_requests"], record["pm_max_requests_jitter"], record["reload_probe"]) == (0, 0, "")
     assert {"user", "group", "listen", "pm_max_children", "access_log"}.isdisjoint(record)
 
 
@@ -74,3 +76,4 @@ def test_places_do_not_count_when_settings_are_compared() -> None:
     pool = make_pool()
     assert dataclasses.replace(pool, places={"app": "x:1"}) == pool
     assert dataclasses.replace(pool, mount="/x") != pool
+    assert dataclasses.replace(pool, pm_max_memory=MemoryLimit(2**30)) != pool

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pyfpm.config.values import Address
+from pyfpm.config.values import Address, MemoryLimit
 from pyfpm.errors import ConfigError
 from tests.unit.config.reading import GOOD_POOL, Folder
 
@@ -19,8 +19,12 @@ TWO_LANGUAGES = {
         listen = /run/x.sock
         listen.mode = 0600
         listen.acl_users = a, b
-        pm = static
-        pm.max_children = 4
+        pm = dynamic
+        pm.max_children = 20
+        pm.min_spare_servers = 2
+        pm.max_spare_servers = 6
+        pm.max_memory = 268435456
+        reload_probe = /health?deep
         pythonpath = /a:/b
         access.suppress_path[] = /a
         access.suppress_path[] = /b
@@ -35,7 +39,8 @@ TWO_LANGUAGES = {
         [pool.www]
         app = "mysite.wsgi:application"
         listen = { address = "/run/x.sock", mode = "0600", acl_users = ["a", "b"] }
-        pm = { mode = "static", max_children = 4 }
+        pm = { mode = "dynamic", max_children = 20, min_spare_servers = 2, max_spare_servers = 6, max_memory = "256M" }
+        reload_probe = "/health?deep"
         pythonpath = ["/a", "/b"]
         access = { suppress_path = ["/a", "/b"] }
         env = { ON = "on", N = 1 }
@@ -48,6 +53,7 @@ def test_both_languages_say_the_same(folder: Folder) -> None:
     ini, toml = (folder.read(text, name) for name, text in TWO_LANGUAGES.items())
     assert ini.pools == toml.pools
     assert ini.global_ == toml.global_
+    assert (ini.pools[0].pm_start_servers, ini.pools[0].pm_max_memory) == (4, MemoryLimit(2**28))
     assert ini.pools[0].access_suppress_path == ("/a", "/b")
     assert ini.pools[0].env == {"ON": "on", "N": "1"}
 
@@ -61,7 +67,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_lines(folder: Folder)
             [www]
             app = mysite.wsgi
             pm.max_childern = 5
-            pm = dynamic
+            pm = prefork
             listen = 127.0.0.1:99999
             listen.mode = 0888
             spawn_timeout = 1w
@@ -87,8 +93,8 @@ pyfpm.conf:5: app: 'mysite.wsgi' is not module:callable
     write the import name of the module, ':' and the name of the callable, as in mysite.wsgi:application
 pyfpm.conf:6: pm.max_childern: no such directive
     did you mean 'pm.max_children'?
-pyfpm.conf:7: pm: 'dynamic' is not in this version
-    use static
+pyfpm.conf:7: pm: invalid process manager 'prefork'
+    use static, dynamic or ondemand
 pyfpm.conf:8: listen: invalid port value '99999'
     write a port from 1 to 65535
 pyfpm.conf:9: listen.mode: '0888' is not an octal mode
@@ -154,7 +160,7 @@ pyfpm.conf:2: app: [pool www] no application has been defined
     write app = mysite.wsgi:application
 pyfpm.conf:2: listen: [pool www] no listen address have been defined!
     write listen = /run/pyfpm/www.sock
-pyfpm.conf:2: pm: [pool www] the process manager is missing (static)
+pyfpm.conf:2: pm: [pool www] the process manager is missing (static, dynamic or ondemand)
     write pm = static
 pyfpm.conf:2: pm.max_children: [pool www] pm.max_children must be a positive value
     write pm.max_children = 5"""

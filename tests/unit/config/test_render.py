@@ -33,6 +33,9 @@ def test_the_dump_has_php_fpms_form(folder: Folder) -> None:
     assert lines[:4] == ["[global]", "\tpid = undefined", "\tcontrol = none", "\terror_log = undefined"]
     assert lines[-1] == ""
     assert "\trlimit_core = unlimited" in lines
+    order = ["log_limit", "emergency_restart_interval", "emergency_restart_threshold", "process_control_timeout"]
+    order += ["process.max", "process.priority", "daemonize", "rlimit_files", "rlimit_core"]
+    assert [line.split()[0] for line in lines[: lines.index("")] if line.split()[0] in order] == order
     assert lines.index("[www]") == lines.index("") + 1
     expected = [
         "\tlisten = [::1]:9000",
@@ -40,7 +43,16 @@ def test_the_dump_has_php_fpms_form(folder: Folder) -> None:
         "\tlisten.mode = 0660",
         "\tlisten.allowed_clients = ::1,10.0.0.0/8",
         "\tpm = static",
+        "\tpm.max_children = 2",
+        "\tpm.start_servers = 0",
+        "\tpm.min_spare_servers = 0",
+        "\tpm.max_spare_servers = 0",
+        "\tpm.max_spawn_rate = 32",
+        "\tpm.process_idle_timeout = 10s",
+        "\tpm.max_requests = 0",
+        "\tpm.max_memory = 0",
         "\tspawn_timeout = 60s",
+        "\treload_probe = ",
         '\taccess.format = %R - %u %t "%m %r" %s',
         "\taccess.suppress_path[] = /a",
         "\taccess.suppress_path[] = /b",
@@ -65,6 +77,15 @@ def test_a_dump_of_every_directive_is_read_back_as_the_same(folder: Folder) -> N
         if getattr(repeated.pools[0], row.attribute) != getattr(configuration.pools[0], row.attribute)
     ]
     assert differing == ["access.format"]
+
+
+def test_a_dump_of_a_dynamic_pool_is_read_back_as_the_same(folder: Folder) -> None:
+    counts = "pm = dynamic\npm.max_children = 20\npm.min_spare_servers = 2\npm.max_spare_servers = 7"
+    pool = folder.pool(counts)
+    lines = [line.strip() for line in render.dump(folder.load("pyfpm.conf"))]
+    assert "pm.start_servers = 4" in lines
+    dumped = [line for line in lines if line.startswith(("pm", "reload_surge", "reload_timeout"))]
+    assert folder.pool("\n".join(dumped)) == pool
 
 
 def _example_lines() -> list[str]:
@@ -93,6 +114,14 @@ def test_every_line_of_the_samples_that_is_commented_out_can_be_taken_in(folder:
     configuration = folder.read(daemon)
     assert configuration.pools[0].python == "/usr/bin/python3.11"
     assert configuration.global_.pid == "/run/pyfpm/pyfpm.pid"
+    assert (configuration.global_.emergency_restart_threshold, configuration.global_.process_max) == (10, 128)
+
+
+def test_the_sample_pool_is_debians(folder: Folder) -> None:
+    folder.write("www.conf", render.sample_pool())
+    pool = folder.load("www.conf").pools[0]
+    counts = (pool.pm_max_children, pool.pm_start_servers, pool.pm_min_spare_servers, pool.pm_max_spare_servers)
+    assert (pool.pm, *counts) == ("dynamic", 5, 2, 1, 3)
 
 
 @pytest.mark.skipif(shutil.which("mandoc") is None, reason="mandoc is not installed")

@@ -48,3 +48,123 @@ def test_an_owner_beside_an_access_list_is_a_warning(folder: Folder) -> None:
         "[pool a] ACL set, listen.owner = 'y' is ignored",
         "[pool a] ACL set, listen.group = 'z' is ignored",
     )
+
+
+# ── the process managers ────────────────────────────────────────────────────────────────────────────────────────────
+
+DYNAMIC = "pm = dynamic\npm.max_children = 5\n"
+POSITIVE = "must be a positive value\n    write a whole number from 1 to that of pm.max_children"
+
+
+def counts(least: int, most: int, start: int | None = None) -> str:
+    """The lines 8 to 11 or 12 of a dynamic pool with up to 5 workers."""
+    lines = f"{DYNAMIC}pm.min_spare_servers = {least}\npm.max_spare_servers = {most}\n"
+    return lines if start is None else f"{lines}pm.start_servers = {start}\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        (
+            DYNAMIC,
+            f"1: pm.min_spare_servers: [pool a] pm.min_spare_servers(0) {POSITIVE}\n"
+            f"pyfpm.conf:1: pm.max_spare_servers: [pool a] pm.max_spare_servers(0) {POSITIVE}",
+        ),
+        (counts(2, 0), f"11: pm.max_spare_servers: [pool a] pm.max_spare_servers(0) {POSITIVE}"),
+        (
+            counts(2, 6),
+            "11: pm.max_spare_servers: [pool a] pm.min_spare_servers(2) and pm.max_spare_servers(6) cannot be greater "
+            "than pm.max_children(5)",
+        ),
+        (
+            counts(6, 3),
+            "10: pm.min_spare_servers: [pool a] pm.min_spare_servers(6) and pm.max_spare_servers(3) cannot be greater "
+            "than pm.max_children(5)\n"
+            "pyfpm.conf:11: pm.max_spare_servers: [pool a] pm.max_spare_servers(3) must not be less than "
+            "pm.min_spare_servers(6)",
+        ),
+        (
+            counts(1, 3, 4),
+            "12: pm.start_servers: [pool a] pm.start_servers(4) must not be less than pm.min_spare_servers(1) and not "
+            "greater than pm.max_spare_servers(3)\n    leave it out to start half way between them",
+        ),
+    ],
+)
+def test_the_counts_of_a_dynamic_pool(folder: Folder, lines: str, complaint: str) -> None:
+    assert folder.complaint(f"[a]\n{GOOD_POOL}\n{lines}") == f"pyfpm.conf:{complaint}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        ("pm.max_children = x", "14: pm.max_children: 'x' is not a whole number"),
+        ("pm.min_spare_servers = x", "14: pm.min_spare_servers: 'x' is not a whole number"),
+        ("pm.start_servers = -1", "14: pm.start_servers: -1 is out of bounds"),
+        ("pm = dynamo", "14: pm: invalid process manager 'dynamo'"),
+    ],
+)
+def test_a_count_that_cannot_be_read_is_not_compared(folder: Folder, lines: str, complaint: str) -> None:
+    text = folder.complaint(f"[a]\n{GOOD_POOL}\n{counts(3, 4, 3)}\n{lines}")
+    assert text.startswith(f"pyfpm.conf:{complaint}\n    ")
+    assert text.count("\n") == 1
+
+
+def test_a_missing_maximum_is_all_that_is_said(folder: Folder) -> None:
+    text = "[a]\napp = m:a\nlisten = 1\npm = dynamic\npm.min_spare_servers = 7\npm.max_spare_servers = 9\n"
+    assert folder.complaint(text) == (
+        "pyfpm.conf:1: pm.max_children: [pool a] pm.max_children must be a positive value\n    "
+        "write pm.max_children = 5"
+    )
+
+
+@pytest.mark.parametrize(("least", "most", "start"), [(1, 3, 2), (1, 4, 2), (2, 5, 3), (3, 3, 3)])
+def test_a_dynamic_pool_starts_half_way(folder: Folder, least: int, most: int, start: int) -> None:
+    for lines in (counts(least, most), counts(least, most, 0)):
+        configuration = folder.read(f"[a]\n{GOOD_POOL}\n{lines}")
+        assert configuration.pools[0].pm_start_servers == start
+        assert configuration.notices == (f"[pool a] pm.start_servers is not set. It's been set to {start}.",)
+        assert configuration.warnings == ()
+
+
+def test_a_start_that_is_set_stays(folder: Folder) -> None:
+    configuration = folder.read(f"[a]\n{GOOD_POOL}\n{counts(1, 5, 5)}")
+    assert (configuration.pools[0].pm_start_servers, configuration.notices) == (5, ())
+
+
+@pytest.mark.parametrize("mode", ["static", "OnDemand"])
+def test_what_is_for_another_process_manager_is_kept_and_not_judged(folder: Folder, mode: str) -> None:
+    configuration = folder.read(f"[a]\n{GOOD_POOL}\n{counts(7, 6, 9)}\npm = {mode}\npm.process_idle_timeout = 3s")
+    pool = configuration.pools[0]
+    assert (pool.pm, pool.pm_min_spare_servers, pool.pm_max_spare_servers) == (mode.lower(), 7, 6)
+    assert (pool.pm_start_servers, pool.pm_process_idle_timeout) == (9, 3.0)
+    assert (configuration.warnings, configuration.notices) == ((), ())
+    assert folder.pool(f"pm = {mode}").pm_start_servers == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("pm.max_spawn_rate = 0", "pm.max_spawn_rate must be a positive value"),
+        ("pm.process_idle_timeout = 0", "'0' must be greater than 0s"),
+        ("reload_timeout = 0s", "'0s' must be greater than 0s"),
+        ("reload_surge = 0", "0 is out of bounds"),
+        ("pm.max_requests = -1", "-1 is out of bounds"),
+        ("[global]\nprocess.max = -1", "process_max can't be negative"),
+        ("[global]\nemergency_restart_threshold = -1", "-1 is out of bounds"),
+    ],
+)
+def test_bounds(folder: Folder, line: str, complaint: str) -> None:
+    assert f": {complaint}" in folder.complaint(f"[a]\n{GOOD_POOL}\n{line}")
+
+
+def test_what_has_no_effect_is_a_warning(folder: Folder) -> None:
+    lines = "pm.template_idle_timeout = 1h\npm.max_requests_jitter = 5\n"
+    emergency = "[global]\nemergency_restart_threshold = 10\n"
+    assert folder.read(f"[a]\n{GOOD_POOL}\n{lines}{emergency}").warnings == (
+        "emergency_restart_threshold has no effect without emergency_restart_interval",
+        "[pool a] pm.template_idle_timeout has no effect with pm = static",
+        "[pool a] pm.max_requests_jitter has no effect without pm.max_requests",
+    )
+    lines += "pm = ondemand\npm.max_requests = 100\n"
+    emergency += "emergency_restart_interval = 1m\n"
+    assert folder.read(f"[a]\n{GOOD_POOL}\n{lines}{emergency}").warnings == ()

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pyfpm.config import values
-from pyfpm.config.values import Address, Kind, duration, number, one_of, read_address, show
+from pyfpm.config.values import Address, Kind, MemoryLimit, duration, number, one_of, read_address, show
 
 DURATION = duration(zero=True)
 
@@ -146,6 +148,74 @@ def test_words_are_taken_in_any_case_and_by_alias() -> None:
     assert kind.read("WARN") == "warning"
     with pytest.raises(ValueError, match="invalid value 'loud'"):
         kind.read("loud")
+
+
+def test_a_word_that_is_none_is_called_what_it_should_be() -> None:
+    with pytest.raises(ValueError, match="invalid process manager 'fork'"):
+        one_of("static", noun="process manager").read("fork")
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "shown"),
+    [
+        ("0", MemoryLimit(), "0"),
+        ("0G pss", MemoryLimit(), "0"),
+        ("256M", MemoryLimit(256 * 2**20), "256M"),
+        ("1024m  RSS", MemoryLimit(2**30), "1G"),
+        ("1G pss", MemoryLimit(2**30, "pss"), "1G pss"),
+        ("1048577", MemoryLimit(2**20 + 1), "1048577"),
+        ("1025K", MemoryLimit(1025 * 1024), "1025K"),
+    ],
+)
+def test_limits_of_memory(text: str, limit: MemoryLimit, shown: str) -> None:
+    assert values.MEMORY_LIMIT.read(text) == limit
+    assert values.MEMORY_LIMIT.show(limit) == shown
+
+
+@pytest.mark.parametrize(
+    "text", ["", "M", "-1M", "1.5G", "256 M", "256MB", "256Mpss", "256M uss", "rss 256M", "1T", "9" * 16, "\u0661M"]
+)
+def test_what_is_no_limit_of_memory(text: str) -> None:
+    with pytest.raises(ValueError, match="is not an amount of memory"):
+        values.MEMORY_LIMIT.read(text)
+
+
+def test_limits_of_memory_that_nobody_can_mean() -> None:
+    with pytest.raises(ValueError, match="256 bytes are less than any worker needs") as caught:
+        values.MEMORY_LIMIT.read("256 pss")
+    assert caught.value.args[1] == "write 256M for megabytes"
+    with pytest.raises(ValueError, match="is too much"):
+        values.MEMORY_LIMIT.read("9" * 15 + "G")
+
+
+@given(st.integers(min_value=2**20, max_value=10**15 - 1), st.sampled_from(["rss", "pss"]))
+def test_limits_of_memory_survive_being_shown(size: int, kind: Literal["rss", "pss"]) -> None:
+    limit = MemoryLimit(size, kind)
+    assert values.MEMORY_LIMIT.read(limit.show()) == limit
+
+
+@pytest.mark.parametrize("text", ["", "/", "/health", "/health?a=1&b=%20", "//www.example.org/", "//[::1]:80/x?y"])
+def test_probes(text: str) -> None:
+    assert values.PROBE.read(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("health", "write /health, or //health if it begins with a host"),
+        ("http://a/b", "write /http://a/b, or //http://a/b if it begins with a host"),
+        ("//example.org", "write //example.org/"),
+        ("//example.org?x", "write //example.org/?x"),
+        ("///x", "write //www.example.org/health, or a path with one '/'"),
+        ("/a b", "write other characters than these as %20"),
+        ("/é", "write other characters than these as %20"),
+        ("/a#b", "write other characters than these as %20"),
+    ],
+)
+def test_what_is_no_probe(text: str, advice: str) -> None:
+    with pytest.raises(ValueError, match=r"must begin|is not") as caught:
+        values.PROBE.read(text)
+    assert caught.value.args[1] == advice
 
 
 def test_chroot_may_begin_with_the_prefix() -> None:

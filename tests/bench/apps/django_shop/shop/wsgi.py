@@ -1,3 +1,4 @@
+# mypy: disable-error-code="import-untyped,import-not-found"
 """As `django-admin startproject` makes it, but for the URLs, which Django would import in the first request."""
 
 import os

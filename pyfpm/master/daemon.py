@@ -1,0 +1,102 @@
+"""What the parts of the master share: settings, pools, log, loop.
+
+Runs in: master.
+Fails by: StartError when a pool's listener or log cannot be opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pyfpm.errors import StartError
+from pyfpm.logs.files import LogFile
+from pyfpm.master.backlog import Backlog
+from pyfpm.master.generation import AccessLog, Common
+from pyfpm.master.listeners import Listener, open_listener
+from pyfpm.master.notify import Notifier
+from pyfpm.master.pools import Pool
+
+if TYPE_CHECKING:
+    import socket
+
+    from pyfpm.config.directives import GlobalSettings, PoolSettings
+    from pyfpm.logs.error_log import ErrorLog
+    from pyfpm.master.loop import Loop
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How this master was started. `announce` is told the exit code that the one who started it should get."""
+
+    config_path: str
+    prefix: str | None
+    pid_path: str | None
+    allow_root: bool
+    announce: Callable[[int], None]
+
+
+@dataclass
+class Daemon:
+    """The daemon as a whole. `leaving` are pools that the configuration has no more and that still finish requests."""
+
+    settings: GlobalSettings
+    launch: Launch
+    log: ErrorLog
+    loop: Loop
+    notifier: Notifier
+    backlog: Backlog = field(default_factory=Backlog)
+    pools: list[Pool] = field(default_factory=list)
+    leaving: list[Pool] = field(default_factory=list)
+
+    def all_pools(self) -> list[Pool]:
+        return [*self.pools, *self.leaving]
+
+    def pool(self, name: str) -> Pool | None:
+        return next((pool for pool in self.pools if pool.name == name), None)
+
+    def room(self) -> int:
+        """How many more workers process.max allows; plenty where it is not set."""
+        most = self.settings.process_max
+        return most - sum(pool.processes() for pool in self.all_pools()) if most else 1 << 30
+
+    def open_pool(self, settings: PoolSettings, inherited: list[socket.socket]) -> Pool:
+        """A pool with its listener and its logs open, and nobody in it yet."""
+        access_log = open_access_log(settings)
+        try:
+            listener = open_listener(settings, inherited, self.log)
+        except StartError:
+            if access_log is not None:
+                access_log.file.close()
+            raise
+        return self.pool_on(settings, listener, access_log)
+
+    def pool_on(self, settings: PoolSettings, listener: Listener, access_log: AccessLog | None) -> Pool:
+        return Pool(settings, Common(listener, access_log, self.settings, self.log, self.loop), self.backlog)
+
+    def bury_left_pools(self) -> None:
+        """Close what a reload took out of the configuration, once its last request is done."""
+        for pool in [pool for pool in self.leaving if pool.is_gone]:
+            pool.close()
+            self.leaving.remove(pool)
+            self.log.notice("this pool is closed", pool.name)
+
+    def close(self) -> None:
+        for pool in reversed(self.all_pools()):
+            pool.close()
+        self.backlog.close()
+
+    def status(self) -> str:
+        """A line for systemctl status."""
+        failing = [pool.name for pool in self.pools if not pool.can_serve]
+        return "Ready to handle connections" + (f"; not serving: {', '.join(failing)}" if failing else "")
+
+
+def open_access_log(settings: PoolSettings) -> AccessLog | None:
+    if settings.access_log is None:
+        return None
+    try:
+        return AccessLog(LogFile(settings.access_log))
+    except OSError as error:
+        raise StartError(f"failed to open access log ({settings.access_log}): {error.strerror}") from error

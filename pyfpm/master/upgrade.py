@@ -1,0 +1,234 @@
+"""Upgrade: the master becomes a newer pyfpm by exec, with the same pid, the same sockets and the same children.
+
+Runs in: master, the old one (`Upgrade`) and then the new one (`Legacy`).
+Fails by: refusing. The newer pyfpm first tests the configuration in a process of its own; only if that succeeds, this
+one lets itself be replaced.
+
+What goes over is a few lines of JSON in a memfd, named by an environment variable, and open descriptors: listeners, the
+pid file with its lock, the workers' mailboxes and pipes, and whoever waits for the outcome. The old workers serve until
+new ones do; then they finish what they have in hand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping, MutableMapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from pyfpm import __version__
+from pyfpm.errors import StartError
+from pyfpm.fork import fork_child
+from pyfpm.master import deadlines
+from pyfpm.messages import Verb
+
+if TYPE_CHECKING:
+    from pyfpm.master.control import Control, Request
+    from pyfpm.master.daemon import Daemon
+    from pyfpm.master.pools import Pool
+
+VARIABLE = "PYFPM_UPGRADE"
+FORMAT = 1
+TEST_TIMEOUT = 60.0
+LONGEST_COMPLAINT = 4000
+REFUSED = 1
+
+
+@dataclass
+class OldWorker:
+    """A worker of the image before this one."""
+
+    pid: int
+    mailbox: int
+    pipes: list[int]
+
+
+@dataclass
+class OldPool:
+    """What there was of a pool."""
+
+    listener: int
+    inherited: bool  # by the old image, from whoever started it
+    generation: int
+    workers: list[OldWorker]
+
+
+@dataclass
+class Legacy:
+    """What the old image leaves to the new."""
+
+    version: str
+    pid_file: int | None
+    control: int | None
+    clients: list[int]
+    pools: dict[str, OldPool] = field(default_factory=dict)
+
+    @classmethod
+    def take(cls, environ: MutableMapping[str, str]) -> Legacy | None:
+        """What was left to this process, if it is a new image; the variable is removed."""
+        descriptor = environ.pop(VARIABLE, "")
+        if not descriptor.isdecimal():
+            return None
+        with open(int(descriptor), encoding="utf-8") as file:
+            record = json.load(file)
+        if record.pop("format") != FORMAT:
+            raise StartError(f"cannot take over from pyfpm {record['version']}")
+        pools = {
+            name: OldPool(**{**pool, "workers": [OldWorker(**worker) for worker in pool["workers"]]})
+            for name, pool in record.pop("pools").items()
+        }
+        legacy = cls(**record, pools=pools)
+        for number in legacy.descriptors():
+            os.set_inheritable(number, False)
+        return legacy
+
+    def descriptors(self) -> list[int]:
+        """Every descriptor that goes over."""
+        numbers = [*self.clients, *(number for number in (self.pid_file, self.control) if number is not None)]
+        for pool in self.pools.values():
+            numbers.append(pool.listener)
+            for worker in pool.workers:
+                numbers += [worker.mailbox, *worker.pipes]
+        return numbers
+
+    def listeners(self) -> list[socket.socket]:
+        return [socket.socket(fileno=pool.listener) for pool in self.pools.values()]
+
+
+class Upgrade:
+    """The upgrade that somebody asks for: test the new image, then become it."""
+
+    def __init__(self, daemon: Daemon, pid_file: int | None) -> None:
+        self.is_due = False  # the test has succeeded, the next turn may exec
+        self._daemon = daemon
+        self._pid_file = pid_file
+        self._waiting: list[Request] = []
+        self._test_pid = 0
+        self._since = 0.0
+        self._reader = -1
+        self._said = b""
+
+    def request(self, request: Request, now: float) -> None:
+        """Begin, or join the one under way."""
+        self._waiting.append(request)
+        if self._test_pid:
+            return
+        self._since = now
+        self._said = b""
+        self._reader, writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        try:
+            self._test_pid = fork_child(lambda: _test_new_image(writer))
+        except OSError as error:
+            self._refuse(f"cannot start the new pyfpm: {error}")
+            return
+        finally:
+            os.close(writer)
+        self._daemon.loop.watch(self._reader, self._on_readable)
+        self._daemon.log.notice("testing the configuration with the new pyfpm")
+
+    def bury(self, pid: int, status: int) -> bool:
+        """The test has ended; False if it was another process."""
+        if pid != self._test_pid:
+            return False
+        self._on_readable(0.0)
+        self._test_pid = 0
+        if os.waitstatus_to_exitcode(status) == 0:
+            self.is_due = True
+        else:
+            self._refuse(
+                "the new pyfpm does not start with this configuration:\n" + self._said.decode("utf-8", "replace")
+            )
+        return True
+
+    def reconcile(self, now: float) -> None:
+        if self._test_pid and deadlines.is_late(self._since, now, TEST_TIMEOUT):
+            os.kill(self._test_pid, 9)  # our child, and not reaped yet: nobody else can have this pid
+
+    def replace_master(self, control: Control) -> None:
+        """Become the new image. Returns only if that fails."""
+        self.is_due = False
+        clients = [channel for request in self._waiting if (channel := control.channel_of(request)) is not None]
+        legacy = self._legacy(control, [channel.fileno() for channel in clients])
+        memory = os.memfd_create("pyfpm-upgrade", 0)
+        os.write(memory, json.dumps({"format": FORMAT, **asdict(legacy)}).encode())
+        os.lseek(memory, 0, os.SEEK_SET)
+        for number in legacy.descriptors():
+            os.set_inheritable(number, True)
+        self._daemon.log.notice(f"upgrading: exec of {' '.join(sys.orig_argv)}")
+        for pool in self._daemon.pools:
+            pool.current.end_template()
+        try:
+            os.execve(
+                sys.executable,
+                sys.orig_argv,
+                {**os.environ, **self._daemon.notifier.environment(), VARIABLE: str(memory)},
+            )
+        except OSError as error:
+            for number in legacy.descriptors():
+                os.set_inheritable(number, False)
+            os.close(memory)
+            self._refuse(f"cannot exec the new pyfpm: {error}")
+
+    def _legacy(self, control: Control, clients: list[int]) -> Legacy:
+        listening = None if control.listener is None else control.listener.fileno()
+        legacy = Legacy(__version__, self._pid_file, listening, clients)
+        for pool in self._daemon.pools:
+            workers = [
+                OldWorker(child.pid, child.channel.fileno(), [output.descriptor for output in child.outputs])
+                for generation in pool.generations()
+                for child in generation.children
+                if child.pid and not child.channel_ended
+            ]
+            listener = pool.common.listener
+            legacy.pools[pool.name] = OldPool(
+                listener.socket.fileno(), listener.inherited, pool.current.number, workers
+            )
+        return legacy
+
+    def _on_readable(self, _now: float) -> None:
+        if self._reader < 0:
+            return
+        with contextlib.suppress(BlockingIOError):
+            while text := os.read(self._reader, 65536):
+                self._said = (self._said + text)[-LONGEST_COMPLAINT:]
+            self._daemon.loop.forget(self._reader)
+            os.close(self._reader)
+            self._reader = -1
+
+    def _refuse(self, reason: str) -> None:
+        first, _, detail = reason.partition("\n")
+        self._daemon.log.error(f"upgrade refused: {first}", detail=detail)
+        for request in self._waiting:
+            request.finish(REFUSED, reason)
+        self._waiting.clear()
+
+
+def _test_new_image(output: int) -> None:
+    """In a child: run the command of this master with -t, by the interpreter and the code that are on disk now."""
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    arguments = [argument for argument in sys.orig_argv if argument not in ("-D", "--daemonize")]
+    os.execv(sys.executable, [*arguments, "-t"])
+
+
+def is_upgrade(environ: Mapping[str, str]) -> bool:
+    """Whether this process is a new image that takes over from an old one."""
+    return VARIABLE in environ
+
+
+def announce(legacy: Legacy, control: Control, now: float) -> None:
+    """The new image serves: tell whoever asked the old one for it."""
+    for descriptor in legacy.clients:
+        with contextlib.suppress(OSError):
+            request = control.adopt(socket.socket(fileno=descriptor), Verb.UPGRADE, now)
+            request.finish(0, f"upgraded from pyfpm {legacy.version} to {__version__}, pid {os.getpid()}")
+
+
+def inherit_workers(pool: Pool, old: OldPool, now: float) -> None:
+    """Make the workers of the old image a generation of this pool's, that leaves when the new one serves."""
+    pool.adopt_remains(old.generation, [(one.pid, one.mailbox, tuple(one.pipes)) for one in old.workers], now)
