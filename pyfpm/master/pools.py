@@ -50,6 +50,7 @@ class Pool:
         self.name = settings.name
         self.children = Children(settings.pm_max_children)
         self.launched = False  # from then on the birth of a worker is news
+        self._leaving = False
         self._template: Template | None = None
         self._template_failures = Failures(self.name, log)
         self._worker_failures = Failures(self.name, log)
@@ -97,6 +98,7 @@ class Pool:
 
     def press(self, number: signal.Signals) -> None:
         """Make everybody leave: workers by `number`, the template at once, for it has nothing in hand."""
+        self._leaving = True
         if self._template is not None:
             self._template.finished = True
             harsh = signal.SIGTERM if number is signal.SIGQUIT else number
@@ -249,7 +251,8 @@ class Pool:
                 case _:
                     self._log.warning(f"{child.label()} said what no worker says: {message!r}", self.name)
         if child.channel_ended and not child.pid and self.children.in_slot(child.slot) is child:
-            self._worker_failures.count("a worker died before it was born", now)
+            if not self._leaving:  # or its template was told to leave with the order still unread
+                self._worker_failures.count("a worker died before it was born", now)
             self._forget(child)
 
     def _adopt(self, child: Child, pid: int) -> None:
