@@ -387,7 +387,8 @@ class Generation:
                 case _:
                     self._log.warning(f"{child.label()} said what no worker says: {message!r}", self.name)
         if child.channel_ended and not child.pid and self.children.in_slot(child.slot) is child:
-            self._worker_failures.count("a worker died before it was born", now)
+            if not self._dismissed:  # or its template was told to leave with the order still unread
+                self._worker_failures.count("a worker died before it was born", now)
             self._forget(child)
 
     def _adopt(self, child: Child, pid: int) -> None:

@@ -102,16 +102,16 @@ def _memory(_: Environ, start_response: Start, __: dict[str, str]) -> Iterable[b
     return _json(start_response, {"pid": os.getpid(), "now": sizes["VmRSS"], "highest": sizes["VmHWM"]})
 
 
-def _block(_: Environ, start_response: Start, __: dict[str, str]) -> Iterable[bytes]:
+def _block(_: Environ, start_response: Start, question: dict[str, str]) -> Iterable[bytes]:
     """Say that we are inside, and wait to be let go; the other side is `Gate` in waits.py."""
-    enter_and_wait()
+    enter_and_wait(question.get("at", ""))
     return _plain(start_response, os.getpid())
 
 
-def enter_and_wait() -> None:
-    folder = os.environ["GATE"]
-    leave = os.open(folder + "/leave", os.O_RDWR)
-    inside = os.open(folder + "/inside", os.O_RDWR)
+def enter_and_wait(at: str = "") -> None:
+    folder = os.path.join(os.environ["GATE"], at)
+    leave = os.open(os.path.join(folder, "leave"), os.O_RDWR)
+    inside = os.open(os.path.join(folder, "inside"), os.O_RDWR)
     try:
         os.write(inside, struct.pack("i", os.getpid()))
         os.read(leave, 1)

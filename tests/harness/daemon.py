@@ -73,6 +73,7 @@ class Daemon:
         self.stderr_path = self.folder / "stderr.txt"
         self.log = Followed(self.log_path)
         self.gate = Gate(self.folder / "gate")
+        self._meeting = Gate(self.folder / "gate" / "meeting")
         self.notices = Notices(self.folder / "notify")
         self.pid = 0
         self.pools: dict[str, Settings] = {}
@@ -278,9 +279,9 @@ class Daemon:
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(Connection(self.address(pool))) for _ in range(count)]
             for client in clients:
-                client.send(request_bytes(get_parameters("/block")))
-            pids = self.gate.wait_inside(count)
-            self.gate.release(count)
+                client.send(request_bytes(get_parameters("/block", "at=meeting")))
+            pids = self._meeting.wait_inside(count)
+            self._meeting.release(count)
             for client in clients:
                 assert client.receive().status == 200
         return pids
@@ -306,6 +307,7 @@ class Daemon:
             Daemon.living.remove(self)
             self.log.close()
             self.gate.close()
+            self._meeting.close()
             self.notices.close()
             if self._watched is not None:
                 self._watched.close()

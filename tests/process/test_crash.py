@@ -84,12 +84,11 @@ def test_workers_serve_on_without_their_template_and_get_another(daemon: Daemon)
         start = daemon.log_end()
         os.kill(template, signal.SIGKILL)
         daemon.wait_log(rf"template {template} exited on signal 9 \(SIGKILL\)", start=start)
-        daemon.wait_log(r"template \d+ started", start=start)
+        new = int(daemon.wait_log(r"template (\d+) started", start=start)[1])
         load.wait_answers(50)
     assert load.lost == []
     assert load.refused == 0
     assert sorted(daemon.workers()) == workers
-    new = daemon.template()
     assert new != template
     # And the new one does what a template is for.
     victim = workers[0]
@@ -97,7 +96,8 @@ def test_workers_serve_on_without_their_template_and_get_another(daemon: Daemon)
     start = daemon.log_end()
     os.kill(victim, signal.SIGKILL)
     daemon.wait_log(r"NOTICE: .*\[pool www\] child \d+ started", start=start)
-    assert daemon.get("/pid").status == 200
+    daemon.engage(2)
+    assert daemon.template() == new
 
 
 def test_after_the_masters_death_nobody_is_left(daemon: Daemon) -> None:
