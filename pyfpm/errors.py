@@ -75,6 +75,7 @@ class Problem:
 class ConfigError(PyfpmError):
     """A configuration that cannot be used. `problems` has every fault found, not only the first."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[Problem], readable: object = None) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems
+        self.readable = readable  # a Configuration of what can be read of it, to look for further problems there

@@ -18,6 +18,8 @@ import struct
 FREE, CREATING, IDLE, READING, RUNNING, ENDING, FINISHING = range(7)
 STAGE_NAMES = ("Free", "Creating", "Idle", "Reading headers", "Running", "Ending", "Finishing")
 
+IN_REQUEST = (RUNNING, ENDING, FINISHING)  # somebody would miss the worker
+
 SLOT_SIZE = 1024
 URI_SIZE = 768
 _METHOD_AT = 96

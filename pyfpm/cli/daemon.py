@@ -41,7 +41,12 @@ class Options:
 def read_configuration(options: Options, log: ErrorLog) -> Configuration:
     """The configuration, if the daemon could start with it; ConfigError with all that is wrong."""
     as_root = os.geteuid() == 0
-    configuration = load(options.config, prefix=options.prefix, environ=os.environ, as_root=as_root)
+    try:
+        configuration = load(options.config, prefix=options.prefix, environ=os.environ, as_root=as_root)
+    except ConfigError as error:
+        if isinstance(error.readable, Configuration):
+            error.problems += _further_problems(error, error.readable, as_root, options.allow_root)
+        raise
     for warning in configuration.warnings:
         log.warning(warning)
     problems = examine(configuration, as_root=as_root, allow_root=options.allow_root)
@@ -50,6 +55,13 @@ def read_configuration(options: Options, log: ErrorLog) -> Configuration:
     for notice in (*configuration.notices, *notices(configuration, as_root=as_root)):
         log.notice(notice)
     return configuration
+
+
+def _further_problems(error: ConfigError, readable: Configuration, as_root: bool, allow_root: bool) -> list[Problem]:
+    """What a start would refuse besides what is wrong in the text, so that one look tells all."""
+    known = {problem.subject for problem in error.problems}
+    found = examine(readable, as_root=as_root, allow_root=allow_root)
+    return [problem for problem in found if problem.subject not in known]
 
 
 def refuse(problems: list[Problem], options: Options, log: ErrorLog) -> int:

@@ -46,10 +46,8 @@ def load(path: str, *, prefix: str | None, environ: Mapping[str, str], as_root: 
         reason = "No pool defined. at least one pool section must be specified in config file"
         reading.problems.append(Problem(path, "", reason))
     problems = reading.problems + rules.problems_of(pools, reading.problems) + rules.problems_of_control(global_, pools)
-    if problems:
-        raise ConfigError(sorted(problems, key=reading.order))
     global_ = replace(global_, control=control_path(global_, global_.pid) or NOWHERE)
-    return Configuration(
+    configuration = Configuration(
         global_=_with_error_log(global_, prefix, as_root=as_root),
         pools=tuple(replace(pool, pm_start_servers=rules.start_servers_of(pool)) for pool in pools),
         warnings=(*reading.warnings, *rules.warnings_of(global_, pools)),
@@ -58,6 +56,9 @@ def load(path: str, *, prefix: str | None, environ: Mapping[str, str], as_root: 
         prefix=prefix,
         base=base,
     )
+    if problems:
+        raise ConfigError(sorted(problems, key=reading.order), configuration)
+    return configuration
 
 
 def read_whereabouts(path: str, *, prefix: str | None, environ: Mapping[str, str]) -> GlobalSettings:

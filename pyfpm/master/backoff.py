@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 30.0
-YOUNG = 5.0  # seconds; a worker that has lived longer, or has answered a request, did start
+YOUNG = 5.0  # seconds; a worker that has lived longer, or has begun a request, did start
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,10 @@ def notices(pool: PoolSettings) -> list[str]:
     ways = _ways(pool)
     if not ways:
         owner, users = name_of(PoolSettings, "listen_owner"), name_of(PoolSettings, "listen_acl_users")
-        return [f"only root can connect to {pool.listen.path}: neither {owner} nor {users} names the front server"]
+        return [
+            f"only root can connect to {pool.listen.path}: neither {owner} nor {users} names the front server's user; "
+            f"write {owner} = www-data, or whoever it runs as"
+        ]
     return [way for way in ways if way] if not all(ways) else []
 
 

@@ -27,11 +27,11 @@ from pyfpm.master.backoff import YOUNG, died_young
 from pyfpm.master.children import Child, Children, Template
 from pyfpm.master.dialogue import Dialogue
 from pyfpm.master.failures import Failures
-from pyfpm.master.lifecycle import Phase, pressure
+from pyfpm.master.lifecycle import Phase, is_harsher, pressure
 from pyfpm.master.orders import order_worker
 from pyfpm.master.sizing import Census
 from pyfpm.master.spawn import start_template
-from pyfpm.scoreboard import IDLE, Scoreboard
+from pyfpm.scoreboard import IDLE, IN_REQUEST, Scoreboard
 
 if TYPE_CHECKING:
     from pyfpm.config.directives import GlobalSettings, PoolSettings
@@ -278,7 +278,7 @@ class Generation:
                 self._start_template(now)
         elif not template.ready:
             if deadlines.is_late(template.since, now, self.settings.spawn_timeout):
-                template.reason = f"the template was not ready after {self.settings.spawn_timeout:g} seconds"
+                template.reason = f"{template.label()} was not ready within {self.settings.spawn_timeout:g} s"
                 processes.send_signal(template.pidfd, signal.SIGKILL)
         elif not wanted:
             self._end_template(signal.SIGTERM)
@@ -412,14 +412,17 @@ class Generation:
         self._hear_child(child, now)  # it may have left its reason behind
         lived = now - child.since
         how = f"{child.label()} {processes.describe_end(status)} after {lived:.6f} seconds from start"
-        served = self.scoreboard.read(child.slot).served
+        last = self.scoreboard.read_whole(child.slot)
+        served = last.served
         self.tally.requests += served
         self._forget(child)
+        if os.WIFSIGNALED(status) and last.stage in IN_REQUEST:
+            how += f', in the middle of "{last.method} {last.uri}"'
         if child.leaving_since is not None:
-            obeyed = _obeyed(child, status)
+            obeyed = _obeyed(child, status) and last.stage not in IN_REQUEST
             self.tally.killed += not obeyed
             self._log.say(Level.DEBUG if obeyed else Level.WARNING, how, self.name)
-        elif child.reason or died_young(lived, served):
+        elif child.reason or died_young(lived, last.number):
             self.tally.crashed += 1
             self._worker_failures.count(child.reason or how, now)
         else:
@@ -440,7 +443,7 @@ class Generation:
                 if self._worker_failures.streak.failures and deadlines.is_late(child.since, now, YOUNG):
                     self._worker_failures.end()
             elif deadlines.is_late(child.since, now, self.settings.spawn_timeout):
-                self._give_up_on(child, f"not ready after {self.settings.spawn_timeout:g} seconds")
+                self._give_up_on(child, f"not ready within {self.settings.spawn_timeout:g} s")
 
     def _give_up_on(self, child: Child, reason: str) -> None:
         if child.pid:
@@ -477,7 +480,7 @@ class Generation:
                 continue
             grace = self._common.daemon.process_control_timeout
             number = pressure(Phase.FINISHING, now - child.leaving_since, grace)
-            if number is None or child.pressed is signal.SIGKILL:
+            if number is None or is_harsher(child.pressed, number):
                 continue
             # QUIT once is enough for a worker in a request, which must not be interrupted again and again; one that is
             # idle can have missed it between looking at its flag and accept(2).

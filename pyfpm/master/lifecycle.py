@@ -46,6 +46,12 @@ NEXT: dict[tuple[Phase, Wish], Phase] = {
 LAST_SECOND = 1.0
 
 
+def is_harsher(one: signal.Signals | None, other: signal.Signals) -> bool:
+    """Whether who got `one` has been asked more firmly than `other` would."""
+    order = (None, signal.SIGQUIT, signal.SIGTERM, signal.SIGKILL)
+    return order.index(one) > order.index(other)
+
+
 def pressure(phase: Phase, elapsed: float, grace: float) -> signal.Signals | None:
     """The signal that workers should have had by now in this phase; None while they are to go on."""
     steps: tuple[tuple[float, signal.Signals], ...]

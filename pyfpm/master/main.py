@@ -42,6 +42,7 @@ __all__ = ["Launch", "run_master"]
 
 TICK = 1.0  # seconds; how late the master may notice what no event told it
 STOPPING_TICK = 0.1
+STANDARD_ERROR = 2
 
 
 def run_master(configuration: Configuration, launch: Launch, log: ErrorLog) -> int:
@@ -49,6 +50,7 @@ def run_master(configuration: Configuration, launch: Launch, log: ErrorLog) -> i
     with contextlib.ExitStack() as undo:
         legacy = Legacy.take(os.environ)
         inherited = legacy.listeners() if legacy else take_inherited(os.environ, os.getpid())
+        _keep_to_ourselves()
         pid_file = undo.enter_context(hold_pid_file(launch.pid_path, legacy.pid_file if legacy else None))
         _take_limits(configuration.global_)
         kernel.adopt_orphans()
@@ -65,6 +67,14 @@ def run_master(configuration: Configuration, launch: Launch, log: ErrorLog) -> i
         close_strangers(inherited, log)
         log.notice(f"fpm is running, pid {os.getpid()}")
         return Master(daemon, signals, pid_file, legacy).run()
+
+
+def _keep_to_ourselves() -> None:
+    """No pool inherits what whoever started us had left open (a shell's descriptors, most often)."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > STANDARD_ERROR:
+            with contextlib.suppress(OSError):  # that of the listing is closed by now
+                os.set_inheritable(int(name), False)
 
 
 def _take_limits(settings: GlobalSettings) -> None:
@@ -150,6 +160,8 @@ class Master:
         elif self.phase is Phase.RUNNING:
             self._reloads.reconcile(now)
             self._daemon.bury_left_pools()
+            if not self._reloads.is_busy:
+                self._daemon.notifier.status(self._reloads.last_refusal or self._daemon.status())
             self._upgrade.reconcile(now)
             if self._upgrade.is_due and not self._reloads.is_busy:
                 self._upgrade.replace_master(self._control)

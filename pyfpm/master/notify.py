@@ -17,12 +17,14 @@ class Notifier:
 
     def __init__(self, environ: MutableMapping[str, str] = os.environ) -> None:
         self._address = environ.pop("NOTIFY_SOCKET", "")
+        self._said = ""  # the last status
 
     def environment(self) -> dict[str, str]:
         """What a new image of this master must find in its environment to go on notifying."""
         return {"NOTIFY_SOCKET": self._address} if self._address else {}
 
     def ready(self, status: str) -> None:
+        self._said = status
         self._send(f"READY=1\nSTATUS={status}\nMAINPID={os.getpid()}")
 
     def reloading(self, monotonic_us: int) -> None:
@@ -33,7 +35,10 @@ class Notifier:
         self._send(f"STOPPING=1\nSTATUS={status}")
 
     def status(self, status: str) -> None:
-        self._send(f"STATUS={status}")
+        """Say how it is, if that is news."""
+        if status != self._said:
+            self._said = status
+            self._send(f"STATUS={status}")
 
     def _send(self, text: str) -> None:
         if not self._address:

@@ -54,6 +54,7 @@ class Pool:
         self._at_limit = False
         self._fresh = True
         self._unused_since: float | None = None
+        self._is_down = False  # it was said that it does not serve
         self._crashes: deque[float] = deque(maxlen=max(1, common.daemon.emergency_restart_threshold))
 
     # ── what the master asks ────────────────────────────────────────────────────────────────────────────────────────
@@ -125,6 +126,7 @@ class Pool:
     def launch(self) -> None:
         """The daemon is up: from now on the birth of a worker is news."""
         self._launched = self.current.news = True
+        self._is_down = not self.can_serve
 
     def reconcile(self, now: float, room: int) -> None:
         """Bring what is nearer to what is wanted; at most `room` more workers may be started (process.max)."""
@@ -139,6 +141,7 @@ class Pool:
         for generation in list(self.generations()):
             generation.look_after(now)
         self._drop_the_gone()
+        self._note_service()
 
     def roll(self, settings: PoolSettings, common: Common, done: Callable[[str], None], now: float) -> None:
         """Begin to replace the current generation; `done` is told why it was refused, or ""."""
@@ -240,6 +243,19 @@ class Pool:
                 f"server reached pm.max_children setting ({plan.most}), consider raising it", self.name
             )
         self._at_limit = bool(orders.short)
+
+    def _note_service(self) -> None:
+        """Say when it stops serving, and when it serves again; the start has its own words."""
+        if not self._launched or self._closing:
+            return
+        if self._is_down:
+            # Not while a streak of failures lasts: a worker that dies young would have it come and go with each try.
+            if self.can_serve and not self.trouble:
+                self._is_down = False
+                self.common.log.notice("the pool serves", self.name)
+        elif self.trouble and not self.can_serve:
+            self._is_down = True
+            self.common.log.warning(f"the pool does not serve: {self.trouble}", self.name)
 
     def _listen_for_need(self, generation: Generation, census: Census, orders: Orders, plan: Plan, now: float) -> None:
         """Be woken when more are needed: by a worker that rings, or by the listener if none is there to ring."""

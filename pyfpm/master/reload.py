@@ -111,7 +111,7 @@ class Reloads:
     """The reload under way, and the one after it. `finished` is called with a status line for the service manager."""
 
     def __init__(self, daemon: Daemon) -> None:
-        self.last = ""  # how the last one went
+        self.last_refusal = ""  # why the last one was refused, if it was
         self._daemon = daemon
         self._log = daemon.log
         self._job: Job | None = None
@@ -337,8 +337,9 @@ class Reloads:
         self._close(job, now)
 
     def _close(self, job: Job, now: float) -> None:
-        self.last = f"reload refused: {job.refusals[0].partition(chr(10))[0]}" if job.refusals else "reloaded"
-        self._daemon.notifier.ready(self.last if job.refusals else self._daemon.status())
+        first = job.refusals[0].partition("\n")[0] if job.refusals else ""
+        self.last_refusal = f"reload refused: {first}" if first else ""
+        self._daemon.notifier.ready(self.last_refusal or self._daemon.status())
         for request in job.waiting:
             request.answer(job.done)
             if job.refusals:

@@ -130,7 +130,9 @@ def _become_template(
         become(identity, settings)
         kernel.die_with_parent(signal.SIGTERM)
         step = f"run {python}"
-        os.execve(python, [python, str(BOOTSTRAP), str(channel.fileno()), kernel.TITLE_FILLER], environment)
+        os.execve(
+            python, [python, str(BOOTSTRAP), str(channel.fileno()), settings.name, kernel.TITLE_FILLER], environment
+        )
     except (OSError, StartError) as error:
         with contextlib.suppress(OSError):
             messages.send(channel, messages.LoadFailed(text=f"the template cannot {step}: {error}"))

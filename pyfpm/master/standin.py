@@ -35,7 +35,6 @@ class StandIn:
         if serving:
             self._down_since = None
             if self.generation is not None:
-                self.common.log.notice("the pool serves again, 503 is no longer answered for it", settings.name)
                 self._retire(now)
             return
         if trouble and self._down_since is None:

@@ -29,4 +29,4 @@ if __name__ == "__main__":
     _adopt_package()
     from pyfpm.template.main import main
 
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2])

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def main(channel_descriptor: int) -> None:
+def main(channel_descriptor: int, pool: str) -> None:
     """The life of a template. It never returns: threads that an application left running must not hold it up."""
+    kernel.set_title(f"pyfpm: pool {pool} template")
     channel = socket.socket(fileno=channel_descriptor)
     received = messages.receive(channel)
     if received is None or not isinstance(received[0], messages.Greeting):
@@ -58,7 +59,6 @@ class Template:
 
     def prepare(self) -> None:
         """Make this interpreter the pool's: its title, its import path, its streams."""
-        kernel.set_title(f"pyfpm: pool {self.settings['pool']} template")
         kernel.set_dumpable(self.settings["dumpable"])
         sys.argv = ["pyfpm"]
         sys.path[:0] = [path for path in (self.settings["chdir"], *self.settings["pythonpath"]) if path]

@@ -29,7 +29,8 @@ def load_application(target: str) -> Callable[..., Any]:
             found = getattr(found, name)
     except BaseException as error:
         # An import may do anything, sys.exit() included: all of it is this application's failure and no one else's.
-        raise ApplicationError(f"cannot load {target}: {describe(error)}\n{format_traceback(error)}") from error
+        reason = f"cannot load {target}: {describe(error)}\n{format_traceback(error)}"
+        raise ApplicationError(reason.rstrip()) from error
     if not callable(found):
         raise ApplicationError(f"cannot load {target}: {path} is {type(found).__name__}, which cannot be called")
     return found  # type: ignore[no-any-return]
@@ -53,4 +54,6 @@ def format_traceback(error: BaseException) -> str:
     while link is not None:
         link.stack[:] = [frame for frame in link.stack if not frame.filename.startswith(_OF_NO_INTEREST)]
         link = link.__cause__ or link.__context__
+    if not whole.stack and not whole.__cause__ and not whole.__context__:
+        return ""  # nothing that describe() has not said
     return "".join(whole.format()).rstrip()

@@ -83,7 +83,8 @@ class Desk:
         return response.finished
 
     def _named(self) -> str:
-        return f'"{self._slot.request_line()}"'
+        """The request line, for the log."""
+        return f'"{self._slot.request_line().strip() or "(no method)"}"'
 
     def _refuse(self, response: Response, error: Exception) -> None:
         """The peer is at fault or has gone: tell it as far as that still makes sense, and give it up."""
@@ -101,7 +102,7 @@ class Desk:
             self._connection.send(fastcgi.cut())
         if response.sent:
             return
-        hint = f"pyfpm: {type(error).__name__} in child {os.getpid()}, see the pool's error log"
+        hint = f"pyfpm: {type(error).__name__} in child {os.getpid()}, see the pool's error log\n"
         self._connection.send(fastcgi.stderr(response.request_id, hint.encode("utf-8", "replace"), last=True))
         response.plain_answer("500 Internal Server Error")
 

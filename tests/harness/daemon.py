@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tests.harness.stage import Stage
 
 Settings = dict[str, object]
+MOST_SHOWN = 60  # lines of a log, when a test has failed
 
 APPS = CHECKOUT / "tests" / "harness" / "apps.py"
 _LINE = re.compile(r"\[[^]]+\] (?P<level>[A-Z]+): (?:pid \d+, )?(?P<text>.*)")
@@ -301,7 +302,7 @@ class Daemon:
             self._stop_for_good(faults)
             faults += self._find_strays()
             faults += [f"left lying: {path}" for path in self._left_lying()]
-            faults += [f"unexpected in the log: {line}" for line in self.unexpected()]
+            faults += [f"unexpected in the log: {line}" for line in self.unexpected()[:MOST_SHOWN]]
             story = self.story() if faults else ""
         finally:
             Daemon.living.remove(self)
@@ -367,7 +368,8 @@ class Daemon:
 
     def story(self) -> str:
         """What there is to read when a test has failed."""
-        parts = [f"── {self.log_path.name} ──", self.log.read().rstrip()]
+        log = self.log.read().splitlines()
+        parts = [f"── {self.log_path.name}, its last lines ──", *log[-MOST_SHOWN:]]
         if self.stderr_path.exists():
             parts += ["── standard error ──", self.stderr_path.read_text(errors="replace").rstrip()]
         return "\n".join(parts)

@@ -1,0 +1,140 @@
+"""A pool that cannot start is tried again with patience, says so once, and never takes the others down."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.harness.fcgi_client import Connection, get_parameters, request_bytes
+
+if TYPE_CHECKING:
+    from tests.harness.daemon import Daemon
+
+TWICE = r"WARNING: .*\[pool shop\] failed twice in a row; it is tried again in longer and longer intervals"
+DIES_AT_IMPORT = "import os\nos._exit(3)\n"
+DIES_WHEN_READY = "import os, threading\nthreading.Timer(0.02, os._exit, (3,)).start()\nfrom apps import application\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "preload", "who"),
+    [(DIES_AT_IMPORT, "yes", "template"), (DIES_AT_IMPORT, "no", "child"), (DIES_WHEN_READY, "no", "child")],
+    ids=["template", "worker-import", "worker-ready"],
+)
+def test_what_dies_young_is_not_replaced_hundreds_of_times(daemon: Daemon, source: str, preload: str, who: str) -> None:
+    daemon.set_global({"log_level": "debug"})
+    daemon.write_app("young.py", source)
+    daemon.add_pool("www")
+    daemon.add_pool("shop", {"app": "young:application", "preload": preload, "pm.max_children": 3})
+    daemon.expect("this pool does not serve yet")
+    daemon.expect("the pool does not serve: ")
+    daemon.start()
+    daemon.wait_log(rf"ERROR: .*\[pool shop\] {who} \d+ exited with code 3")
+    daemon.wait_log(TWICE)
+    began = time.monotonic()
+    deaths = rf"\[pool shop\] {who} \d+ exited with code 3"
+    daemon.log.wait(rf"(?s)({deaths}.*){{7}}", seconds=10)
+    # Three at the most, one at once, and then after 0.1, 0.2 and 0.4 seconds.
+    assert time.monotonic() - began > 0.5
+    text = daemon.log.read()
+    assert len(re.findall(rf"ERROR: .*{deaths}", text)) == 1, "once, not a line each"
+    assert len(re.findall(TWICE, text)) == 1
+    assert len(re.findall("pool does not serve", text)) == 1
+    assert daemon.get("/pid").status == 200
+
+
+def test_a_pool_that_recovers_says_so_and_starts_afresh(daemon: Daemon) -> None:
+    daemon.write_app("shop.py", DIES_AT_IMPORT)
+    daemon.add_pool("www")
+    daemon.add_pool("shop", {"app": "shop:application"})
+    daemon.expect("this pool does not serve yet")
+    daemon.expect("template .* exited with code 3")
+    daemon.start()
+    daemon.wait_log(TWICE)
+    daemon.write_app("shop.py", "from apps import application\n")
+    daemon.wait_log(r"NOTICE: \[pool shop\] the pool serves")
+    assert daemon.get("/pid", pool="shop").status == 200
+
+
+def test_poisoned_requests_do_not_put_a_pool_out_of_service(daemon: Daemon) -> None:
+    """What a request kills did start: whoever finds such a request must not be able to slow the pool down for all."""
+    daemon.add_pool()
+    daemon.start()
+    daemon.expect(r"exited on signal 11 \(SIGSEGV")
+    began = time.monotonic()
+    for _ in range(10):
+        assert daemon.get("/kill", f"signal={signal.SIGSEGV.value}").ended is None
+    assert daemon.get("/pid").status == 200
+    assert time.monotonic() - began < 3
+    assert "failed twice" not in daemon.log.read()
+
+
+# ── spawn_timeout ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+HANGS = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nimport apps\napps.enter_and_wait()\n"
+HANGS += "from apps import application\n"
+
+
+@pytest.mark.parametrize(
+    ("preload", "words"),
+    [
+        ("yes", r"ERROR: \[pool shop\] template \d+ was not ready within 0\.5 s"),
+        ("no", r"ERROR: \[pool shop\] child \d+ was not ready within 0\.5 s"),
+    ],
+)
+def test_a_hanging_import_is_given_up(daemon: Daemon, preload: str, words: str) -> None:
+    daemon.write_app("hangs.py", HANGS)
+    daemon.add_pool("www")
+    daemon.add_pool("shop", {"app": "hangs:application", "preload": preload, "spawn_timeout": "0.5s"})
+    daemon.expect("this pool does not serve yet")
+    daemon.expect(TWICE)
+    daemon.launch()
+    (hanging,) = daemon.gate.wait_inside()
+    daemon.wait_ready()
+    daemon.wait_log(words)
+    assert hanging not in daemon.family()
+    assert daemon.get("/pid").status == 200
+
+
+def test_a_start_whose_only_pool_hangs_fails_in_time(daemon: Daemon) -> None:
+    daemon.write_app("hangs.py", HANGS)
+    daemon.set_global({"process_control_timeout": "1s"})
+    daemon.add_pool("www", {"app": "hangs:application", "spawn_timeout": "0.5s"})
+    daemon.expect("no pool can serve, giving up")
+    began = time.monotonic()
+    done = daemon.start_in_background()
+    assert done.returncode == 70
+    assert "was not ready within 0.5 s" in done.stderr
+    daemon.wait_log("not ready within")
+    assert time.monotonic() - began < 5
+
+
+def test_a_stopped_template_is_replaced(daemon: Daemon) -> None:
+    """SIGSTOP, a debugger, a disk that hangs: a template that does not fork is of no use."""
+    daemon.add_pool("www", {"pm.max_children": 2, "spawn_timeout": "0.5s"})
+    daemon.start()
+    (victim, other) = daemon.engage(2)
+    template = daemon.template()
+    os.kill(template, signal.SIGSTOP)
+    daemon.expect(rf"child {victim} exited on signal 9")
+    os.kill(victim, signal.SIGKILL)
+    daemon.wait_log(rf"ERROR: \[pool www\] template {template} was ordered to fork a worker, which was not ready")
+    daemon.expect("a worker died before it was born")
+    daemon.wait_log(r"NOTICE: \[pool www\] child \d+ started")
+    assert other in daemon.engage(2)
+
+
+def test_a_worker_that_blocks_in_a_request_is_not_taken_for_late(daemon: Daemon) -> None:
+    daemon.add_pool("www", {"spawn_timeout": "0.3s"})
+    daemon.start()
+    with Connection(daemon.address()) as client:
+        client.send(request_bytes(get_parameters("/block")))
+        (pid,) = daemon.gate.wait_inside()
+        with pytest.raises(AssertionError, match="not in 1 seconds"):
+            daemon.log.wait(str(pid), seconds=1)
+        daemon.gate.release()
+        assert int(client.receive().body) == pid
