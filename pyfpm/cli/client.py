@@ -23,6 +23,7 @@ from pyfpm.messages import Ask, Progress, Verb, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Self
 
     from pyfpm.cli.daemon import Options
 
@@ -58,7 +59,10 @@ def running_pid(where: Whereabouts) -> int | None:
 
 
 class Master:
-    """The running master: `channel` to ask it, or without a control socket only its pid, to send it signals."""
+    """The running master: `channel` to ask it, or without a control socket only its pid, to send it signals.
+
+    For a `with`.
+    """
 
     def __init__(self, pid: int, channel: socket.socket | None) -> None:
         self.pid = pid
@@ -68,6 +72,16 @@ class Master:
             self._pidfd = os.pidfd_open(pid) if pid > 0 else -1
         except OSError:
             self._pidfd = -1  # it has just gone, or lives in a namespace that we do not see
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of it: a daemon that is started next must not inherit a conversation with the one before."""
+        if self.channel is not None:
+            self.channel.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
 
     def signal(self, number: signal.Signals) -> None:
         """NoMaster if it is gone, or somebody else's."""

@@ -70,13 +70,13 @@ def _complain(text: str) -> None:
 def start(options: Options) -> int:
     """Start the daemon in the background, and wait until it serves."""
     try:
-        master = find_master(find_whereabouts(options))
+        with find_master(find_whereabouts(options)) as master:
+            _say(f"pyfpm is running already, pid {master.pid}")
+            return 0
     except NoMaster as error:
         if error.exit_code != EXIT_UNAVAILABLE:
             raise
-        return _start(options)
-    _say(f"pyfpm is running already, pid {master.pid}")
-    return 0
+    return _start(options)
 
 
 def _start(options: Options, *, before: Callable[[], int] = lambda: 0) -> int:
@@ -103,20 +103,20 @@ def quit(options: Options) -> int:
 
 def _end(options: Options, verb: Verb, number: signal.Signals) -> int:
     where = find_whereabouts(options)
-    master = find_master(where)
-    if master.channel is None:
-        _signal(master, where, number)
-        master.wait_gone()
-    else:
-        verdict = master.ask(verb, on_progress=_say)
-        if verdict is not None and verdict.code:
-            _complain(verdict.text)
-            return verdict.code
-        if not master.wait_gone(LAST_MOMENTS):
-            _complain(f"pid {master.pid} has hung up without a word and still runs")
-            return EXIT_INTERNAL
-    _say(f"stopped, pid {master.pid}")
-    return 0
+    with find_master(where) as master:
+        if master.channel is None:
+            _signal(master, where, number)
+            master.wait_gone()
+        else:
+            verdict = master.ask(verb, on_progress=_say)
+            if verdict is not None and verdict.code:
+                _complain(verdict.text)
+                return verdict.code
+            if not master.wait_gone(LAST_MOMENTS):
+                _complain(f"pid {master.pid} has hung up without a word and still runs")
+                return EXIT_INTERNAL
+        _say(f"stopped, pid {master.pid}")
+        return 0
 
 
 @_verb
@@ -185,20 +185,20 @@ def _ask(
 ) -> int:
     """Ask the master, or send signal `number` where it has no control socket. The exit code."""
     where = find_whereabouts(options)
-    master = find_master(where)
-    if master.channel is None:
-        if number is None:
-            raise NoMaster(f"{_deaf(master, where)}, and no signal says that")
-        _signal(master, where, number)
-        _say("how it goes is in the error log")
-        return 0
-    verdict = master.ask(verb, pools=pools, everything=everything, silence=silence, on_progress=_say)
-    if verdict is None:
-        _complain(f"the master, pid {master.pid}, has ended the conversation without a verdict")
-        return EXIT_LATER
-    if verdict.text:
-        (_complain if verdict.code else _say)(verdict.text)
-    return verdict.code
+    with find_master(where) as master:
+        if master.channel is None:
+            if number is None:
+                raise NoMaster(f"{_deaf(master, where)}, and no signal says that")
+            _signal(master, where, number)
+            _say("how it goes is in the error log")
+            return 0
+        verdict = master.ask(verb, pools=pools, everything=everything, silence=silence, on_progress=_say)
+        if verdict is None:
+            _complain(f"the master, pid {master.pid}, has ended the conversation without a verdict")
+            return EXIT_LATER
+        if verdict.text:
+            (_complain if verdict.code else _say)(verdict.text)
+        return verdict.code
 
 
 def _signal(master: Master, where: Whereabouts, number: signal.Signals) -> None:
@@ -220,14 +220,14 @@ def _deaf(master: Master, where: Whereabouts) -> str:
 def status(options: Options, pools: tuple[str, ...], as_json: bool) -> int:
     """Show how the pools are: one line each."""
     where = find_whereabouts(options)
-    master = find_master(where)
-    if master.channel is None:
-        raise NoMaster(f"{_deaf(master, where)}, so all that is known is that it runs")
-    answers: list[str] = []
-    verdict = master.ask(Verb.STATUS, pools=pools, silence=QUICK, on_progress=answers.append)
-    if verdict is None or verdict.code:
-        _complain(verdict.text if verdict else f"the master, pid {master.pid}, has hung up")
-        return verdict.code if verdict else EXIT_LATER
+    with find_master(where) as master:
+        if master.channel is None:
+            raise NoMaster(f"{_deaf(master, where)}, so all that is known is that it runs")
+        answers: list[str] = []
+        verdict = master.ask(Verb.STATUS, pools=pools, silence=QUICK, on_progress=answers.append)
+        if verdict is None or verdict.code:
+            _complain(verdict.text if verdict else f"the master, pid {master.pid}, has hung up")
+            return verdict.code if verdict else EXIT_LATER
     try:
         reports = [read_report(line) for line in "\n".join(answers).split("\n") if line]
     except MessageError as error:

@@ -112,6 +112,7 @@ MAN_HEAD = """\
 .Op Fl c Ar file
 .Op Fl g Ar file
 .Op Fl p Ar folder
+.Op Ar command
 .Sh DESCRIPTION
 .Nm
 runs WSGI applications in pools, each under its own user and with its own
@@ -142,6 +143,30 @@ Check the configuration, and all that a start would refuse, and exit.
 Given twice, show every value that is in force as well.
 .It Fl v , Fl \\-version
 Show the version.
+.El
+.Sh COMMANDS
+Without a command
+.Nm
+is the daemon.
+A command finds the running daemon of the configuration, waits for the outcome,
+and prints it.
+.Bl -tag -width Ds
+.It Cm start
+Start the daemon in the background, and wait until it serves.
+.It Cm stop
+Stop now.
+.It Cm quit
+Finish the requests in hand, then stop.
+.It Cm restart Op Ar pool ...
+Quit and start again; or start the workers of these pools anew.
+.It Cm reload Oo Fl \\-all Oc Op Ar pool ...
+Take over the configuration and new code, or change nothing and say why.
+.It Cm logrotate
+Reopen the logs.
+.It Cm upgrade
+Replace the master by the installed version.
+.It Cm status Oo Fl \\-json Oc Op Ar pool ...
+Show how the pools are.
 .El
 .Sh SIGNALS
 .Bl -tag -width "TERM, INT"
@@ -182,8 +207,14 @@ The configuration.
 Stopped as asked, or the test of the configuration was successful.
 .It 64
 Wrong usage.
+.It 69
+No daemon runs that a command could be for.
 .It 70
 The start failed.
+.It 75
+Not now, or no answer in time.
+.It 77
+This user may not ask for that.
 .It 78
 The configuration cannot be used.
 .El

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 from pyfpm.errors import StartError
 
+MASTER_TITLE = "pyfpm: master process"  # what ps(1) shows of it, and then its configuration
+
 
 @contextlib.contextmanager
 def hold_pid_file(path: str | None, inherited: int | None = None) -> Iterator[int | None]:
@@ -41,22 +43,27 @@ def find_holder(path: str) -> int | None:
     """The pid of the master that holds `path`; None if none does.
 
     Without taking the lock, even for a moment: a master that starts just then would take us for another master. A pid
-    that has come to mean another process is told by what it has open; whoever may not look at that may not send it
-    signals either, and gets the pid as it is.
+    that has come to mean another process is told by what it has open, or where we may not look, by its title.
     """
     try:
         with open(path, "rb") as file:
             inode = os.fstat(file.fileno())
             pid = int(file.read(32))
-        for descriptor in os.listdir(f"/proc/{pid}/fd") if pid > 0 else ():
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.stat(f"/proc/{pid}/fd/{descriptor}"), inode):
-                    return pid
-    except PermissionError as error:
-        return pid if str(error.filename).startswith("/proc/") else None
+        return pid if pid > 0 and _has_open(pid, inode) else None
     except (OSError, ValueError):  # no such file, nothing in it yet, no such process
         return None
-    return None
+
+
+def _has_open(pid: int, inode: os.stat_result) -> bool:
+    try:
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(f"/proc/{pid}/fd/{descriptor}"), inode):
+                    return True
+    except PermissionError:
+        with open(f"/proc/{pid}/cmdline", "rb") as title:
+            return title.read().startswith(MASTER_TITLE.encode())
+    return False
 
 
 def _lock(path: str) -> int:

@@ -183,7 +183,7 @@ def _row(result: Result) -> tuple[str, ...]:
         f"{errors.total()}{_named(errors)}",
         str(outcomes[REFUSED]),
         "runs" if result.exit_code is None else f"**gone**, exit {result.exit_code}",
-        "nothing" if result.said.exit_code is None else f"exit {result.said.exit_code}",
+        "nothing" if result.said.exit_code is None else f"exit {result.said.exit_code}: {result.said.words}",
         {None: "", True: "yes", False: "**no**"}[result.respawned],
         "works" if result.recovered else "**does not help**",
     )

@@ -59,6 +59,7 @@ class Site(Peer):
         super().__init__(place)
         self.count = count
         self._seconds = seconds  # that a request takes
+        self._deploys = 0
         self._seen: dict[int, int] = {}  # pid to pidfd
         self.deploy("old")
 
@@ -68,7 +69,9 @@ class Site(Peer):
 
     def deploy(self, word: str) -> None:
         """Good code that says this word."""
-        self.replace(self.good.format(word=word, seconds=self._seconds))
+        # Of a length of its own: Python takes a compiled module for that of a source of the same size and second.
+        self._deploys += 1
+        self.replace(self.good.format(word=word, seconds=self._seconds) + "#" * self._deploys + "\n")
 
     def replace(self, code: str) -> None:
         """Other code in place of the present one, at once, as a deployment does it."""
@@ -276,10 +279,7 @@ class PyfpmSite(Site, Pyfpm):
 
     def link_python(self) -> None:
         """The pool's interpreter by a name of its own, which may vanish without harm to anybody else."""
-        self.python.symlink_to(self.interpreter())
-
-    def interpreter(self) -> Path:
-        return self.place.python
+        self.python.symlink_to(self.place.python)
 
     def configure(self, extra: str = "", more: str = "") -> None:
         """Write the configuration, with more of it than before if wanted."""
@@ -307,7 +307,7 @@ class PyfpmSite(Site, Pyfpm):
         done = subprocess.run(
             self.verb("reload"), capture_output=True, text=True, timeout=RELOAD_SECONDS, check=False, cwd=self.folder
         )
-        said = (done.stdout + done.stderr).strip().splitlines()
+        said = (done.stdout + done.stderr).replace(str(self.folder), "/srv/shop").strip().splitlines()
         return Said(done.returncode, said[-1].strip() if said else "")
 
     def section(self, name: str, listen: str) -> str:
@@ -331,8 +331,9 @@ class DjangoSite(PyfpmSite):
         super().__init__(place, count, seconds, extra)
         shutil.copytree(HERE / "apps" / "django_shop" / "shop", self.folder / "shop", dirs_exist_ok=True)
 
-    def interpreter(self) -> Path:
-        return self._environment("django", "django") / "bin" / "python"
+    def install(self) -> str:
+        self.python = self._environment("django", "django") / "bin" / "python"
+        return f"{super().install()}, Django"
 
 
 # ── a run ───────────────────────────────────────────────────────────────────────────────────────────────────────────

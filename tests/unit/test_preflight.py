@@ -228,3 +228,28 @@ def test_links_are_followed_inside_the_root(tree: Path) -> None:
 def test_what_is_not_there(tree: Path) -> None:
     assert way(tree, "/srv/nope/x") == "/srv/nope: No such file or directory"
     assert way(tree, "/srv/site/app.py/x") == "/srv/site/app.py: is not a directory"
+
+
+def global_complaints(folder: Folder, lines: str) -> list[str]:
+    configuration = folder.read(f"[global]\n{lines}\n[www]\n{GOOD_POOL}\npython = {sys.executable}\n")
+    problems = preflight.examine(configuration, as_root=False, allow_root=False)
+    return [str(problem).replace(str(folder.path), "").split("\n")[0] for problem in problems]
+
+
+def test_a_control_socket_that_was_asked_for_must_be_possible(folder: Folder) -> None:
+    here = folder.path
+    assert global_complaints(folder, f"control = {here}/x.sock") == []
+    assert global_complaints(folder, "control = none") == []
+    assert global_complaints(folder, f"control = {here}/no/x.sock") == [
+        "/pyfpm.conf:2: control: the directory '/no' does not exist"
+    ]
+    assert global_complaints(folder, f"control = {here}/pyfpm.conf") == [
+        "/pyfpm.conf:2: control: '/pyfpm.conf' exists and is not a socket"
+    ]
+    (too_long,) = global_complaints(folder, f"control = {here}/{'x' * preflight.LONGEST_SOCKET_PATH}")
+    assert "the path of a unix socket has at most" in too_long
+
+
+def test_one_that_nobody_asked_for_stops_no_start(folder: Folder) -> None:
+    (folder.path / "pyfpm.sock").write_text("a file in its place")
+    assert global_complaints(folder, f"pid = {folder.path}/pyfpm.pid") == []

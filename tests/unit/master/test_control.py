@@ -170,7 +170,8 @@ def test_what_only_another_version_knows(desk: Desk, ask: Ask) -> None:
     (verdict,) = hear(client)
     assert isinstance(verdict, Verdict)
     assert verdict.code == EXIT_USAGE
-    assert desk.requests == desk.judged == []
+    assert not desk.requests
+    assert not desk.judged
 
 
 # ── clients that are none ───────────────────────────────────────────────────────────────────────────────────────────
