@@ -419,7 +419,7 @@ class Generation:
         if os.WIFSIGNALED(status) and last.stage in IN_REQUEST:
             how += f', in the middle of "{last.method} {last.uri}"'
         if child.leaving_since is not None:
-            obeyed = _obeyed(child, status) and last.stage not in IN_REQUEST
+            obeyed = not child.ready or (_obeyed(child, status) and last.stage not in IN_REQUEST)
             self.tally.killed += not obeyed
             self._log.say(Level.DEBUG if obeyed else Level.WARNING, how, self.name)
         elif child.reason or died_young(lived, last.number):

@@ -27,7 +27,7 @@ from pyfpm.master.lifecycle import NEXT, Phase, Wish, pressure
 from pyfpm.master.listeners import close_strangers, take_inherited
 from pyfpm.master.loop import Loop
 from pyfpm.master.notify import Notifier
-from pyfpm.master.pidfile import hold_pid_file
+from pyfpm.master.pidfile import MASTER_TITLE, hold_pid_file
 from pyfpm.master.privileges import set_limit
 from pyfpm.master.reload import Reloads
 from pyfpm.master.upgrade import Legacy, Upgrade
@@ -54,7 +54,7 @@ def run_master(configuration: Configuration, launch: Launch, log: ErrorLog) -> i
         pid_file = undo.enter_context(hold_pid_file(launch.pid_path, legacy.pid_file if legacy else None))
         _take_limits(configuration.global_)
         kernel.adopt_orphans()
-        setproctitle(f"pyfpm: master process ({launch.config_path})")
+        setproctitle(f"{MASTER_TITLE} ({launch.config_path})")
         signals = undo.enter_context(watch_signals())
         loop = Loop(time.monotonic)
         undo.callback(loop.close)

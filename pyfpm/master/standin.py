@@ -33,7 +33,8 @@ class StandIn:
     def reconcile(self, settings: PoolSettings, now: float, *, serving: bool, trouble: str) -> None:
         """Be there when the pool has been in trouble for pm.fail_fast_timeout, and not otherwise."""
         if serving:
-            self._down_since = None
+            if not trouble:
+                self._down_since = None
             if self.generation is not None:
                 self._retire(now)
             return

@@ -1,4 +1,4 @@
-"""What an application prints is in the error log: whole lines, with its pool and process, as the operator wants them."""
+"""What an application prints is in the error log: in whole lines, with its pool and process."""
 
 from __future__ import annotations
 
