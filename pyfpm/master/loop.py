@@ -17,10 +17,16 @@ class Loop:
     """Descriptors to read from, each with what to do; the only place where the master waits.
 
     `clock` gives monotonic seconds. Callbacks get the time of the wake-up: nobody else in the master reads a clock.
+    `guard` makes the context in which each callback runs, so that a fault in one is not the end of all.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        guard: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+    ) -> None:
         self.clock = clock
+        self._guard = guard
         self._selector = selectors.EpollSelector()
 
     def watch(self, descriptor: int, callback: Callback) -> None:
@@ -37,7 +43,8 @@ class Loop:
         for key, _ in ready:
             # An earlier callback of this round may have closed this one.
             if self._selector.get_map().get(key.fd) is key:
-                key.data(now)
+                with self._guard():
+                    key.data(now)
         return now
 
     @contextlib.contextmanager

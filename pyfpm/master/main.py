@@ -23,6 +23,7 @@ from pyfpm.fork import EXIT_INTERNAL
 from pyfpm.master import processes, upgrade
 from pyfpm.master.control import Control
 from pyfpm.master.daemon import Daemon, Launch
+from pyfpm.master.guard import guard
 from pyfpm.master.lifecycle import NEXT, Phase, Wish, pressure
 from pyfpm.master.listeners import close_strangers, take_inherited
 from pyfpm.master.loop import Loop
@@ -56,7 +57,7 @@ def run_master(configuration: Configuration, launch: Launch, log: ErrorLog) -> i
         kernel.adopt_orphans()
         setproctitle(f"{MASTER_TITLE} ({launch.config_path})")
         signals = undo.enter_context(watch_signals())
-        loop = Loop(time.monotonic)
+        loop = Loop(time.monotonic, guard(log))
         undo.callback(loop.close)
         daemon = Daemon(configuration.global_, launch, log, loop, Notifier())
         undo.callback(daemon.close)
@@ -133,9 +134,11 @@ class Master:
     def run(self) -> int:
         """Wait, reconcile, wait, until everybody has left."""
         now = self._since
+        guarded = guard(self._log)
         with contextlib.closing(self._control), self._loop.watching(self._signals.fileno(), self._on_signals):
             while True:
-                self._reconcile(now)
+                with guarded():
+                    self._reconcile(now)
                 if self._is_leaving and all(pool.is_gone for pool in self._daemon.all_pools()):
                     self._log.notice("exiting, bye-bye!")
                     return self._exit_code

@@ -133,9 +133,9 @@ class Pool:
         if not self._closing:
             if self._remains is not None and self.can_serve:
                 self._let_remains_go(now)
-            if self.rollover is None:
-                self._size(now, room)
-            else:
+            if self.rollover is None or not self.rollover.is_proven:
+                self._size(now, room)  # loading may take a minute: who serves meanwhile grows and is replaced as ever
+            if self.rollover is not None:
                 self._roll(self.rollover, now)
             self._stand_in.reconcile(self.settings, now, serving=self.can_serve, trouble=self.trouble)
         for generation in list(self.generations()):
@@ -281,7 +281,8 @@ class Pool:
     # ── reloading: two generations ──────────────────────────────────────────────────────────────────────────────────
 
     def _roll(self, rollover: Rollover, now: float) -> None:
-        self._listen_for_knocks(False)
+        if rollover.is_proven:
+            self._listen_for_knocks(False)
         outcome = rollover.step(
             self.current, now, self._waiting(rollover.candidate.census(), plan_of(rollover.settings))
         )

@@ -240,8 +240,8 @@ class Reloads:
             unchanged = roll.settings == roll.pool.settings and not job.names and not job.everything
             if unchanged and roll.pool.current.ask_files():
                 job.asked[roll.pool.name] = roll
-            elif not unchanged or len(roll.pool.current.children):
-                job.to_roll.append(roll)
+            elif not unchanged or roll.pool.trouble or len(roll.pool.current.children):
+                job.to_roll.append(roll)  # one that cannot start is tried at once, its files may be mended
 
     def _common_for(self, pool: Pool, settings: PoolSettings, opened: _Opened) -> Common:
         """The listener and log that the new settings want: those that are open, where they stay the same."""

@@ -30,19 +30,24 @@ class Rollover:
     done: Callable[[str], None]
     target: int | None = None
 
+    @property
+    def is_proven(self) -> bool:
+        """The candidate has shown that it can serve; from then on it takes over."""
+        return self.target is not None
+
     def step(self, old: Generation, now: float, waiting: int) -> str | None:
         """Go on by one step. None: not over yet; "": the candidate has taken over; else why it is refused."""
         candidate = self.candidate
         if candidate.trouble:
             return candidate.explanation
         if self.target is None:
-            if not self._is_proven(now):
+            if not self._has_a_worker(now):
                 late = deadlines.is_late(self.since, now, self.settings.reload_timeout)
                 return f"no worker was ready within {self.settings.reload_timeout:g} seconds" if late else None
             self.target = min(max(old.census().total, 1), self.settings.pm_max_children)
         return self._hand_over(old, now, waiting)
 
-    def _is_proven(self, now: float) -> bool:
+    def _has_a_worker(self, now: float) -> bool:
         """Its first worker is ready, which it is only after it has answered the probe, if there is one."""
         self.candidate.want(0 if len(self.candidate.children) else 1, now, must_prove_itself=True)
         return self.candidate.is_serving

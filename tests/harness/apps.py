@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import signal
 import struct
 import sys
@@ -69,6 +70,8 @@ def _process(_: Environ, start_response: Start, __: dict[str, str]) -> Iterable[
             "uid": os.getresuid(),
             "gid": os.getresgid(),
             "groups": os.getgroups(),
+            "rlimit_files": resource.getrlimit(resource.RLIMIT_NOFILE),
+            "nice": os.getpriority(os.PRIO_PROCESS, 0),
             "capabilities": lines["CapEff"],
             "cwd": os.getcwd(),
             "environ": dict(os.environ),

@@ -21,6 +21,7 @@ import psutil
 from pyfpm import kernel
 from tests.harness.fcgi_client import Connection, get_parameters, request, request_bytes
 from tests.harness.interpreters import AS_ROOT, POOL_USER, usual
+from tests.harness.sockets import listening, port_of
 from tests.harness.stage import CHECKOUT
 from tests.harness.waits import PATIENCE, Followed, Gate, Notices, Watched, title_of
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.harness.fcgi_client import Address, Answer
+    from tests.harness.interpreters import Interpreter
     from tests.harness.stage import Stage
 
 Settings = dict[str, object]
@@ -39,7 +41,7 @@ APPS = CHECKOUT / "tests" / "harness" / "apps.py"
 _LINE = re.compile(r"\[[^]]+\] (?P<level>[A-Z]+): (?:pid \d+, )?(?P<text>.*)")
 _QUIET = ("DEBUG", "NOTICE")
 # The lines of a traceback follow the line that it belongs to, each with the same head.
-_DETAIL = re.compile(r"(\[pool \S+\] )?(\s|Traceback |During handling|The above exc|[\w.]+(Error|Exception|Exit)\b|$)")
+_DETAIL = re.compile(r"(\[pool \S+\] )?(\w+ \d+ )?(\s|Traceback |During handling|The above exc|[\w.]+(Error|Exception|Exit)\b|$)")
 # Hands descriptors over as systemd does: from 3 on, and with the pid of who is to take them.
 _HAND_OVER = """
 import os, sys
@@ -83,6 +85,8 @@ class Daemon:
         self._process: subprocess.Popen[bytes] | None = None
         self._watched: Watched | None = None
         self._exit_code: int | None = None
+        self._listening: list[socket.socket] = []
+        self._forgiving = False
         self._before = {child.pid for child in psutil.Process().children()}
         Daemon.living.append(self)
 
@@ -107,6 +111,24 @@ class Daemon:
             pool["user"] = POOL_USER
         pool.update(settings or {})
         self.pools[name] = pool
+
+    def add_pool_on(self, one: Interpreter, name: str = "www", settings: Settings | None = None) -> None:
+        """A pool on this interpreter; as root where the pool user cannot run it (see `options_for`)."""
+        user: Settings = {} if one.for_all else {"user": "root"}
+        self.add_pool(name, {"python": one.path, **user, **(settings or {})})
+
+    @staticmethod
+    def options_for(*used: Interpreter) -> list[str]:
+        return [] if all(one.for_all for one in used) else ["-R"]
+
+    def listening_port(self) -> int:
+        """A TCP port on which somebody listens until `close`."""
+        self._listening.append(listening())
+        return port_of(self._listening[-1])
+
+    def forgive_children_of_applications(self) -> None:
+        """What an application has started and left alone is the test's to end, and no fault of the daemon's."""
+        self._forgiving = True
 
     def write_app(self, name: str, source: str) -> None:
         """A module beside apps.py."""
@@ -163,9 +185,12 @@ class Daemon:
         *arguments: str,
         environ: Mapping[str, str] | None = None,
         sockets: Sequence[socket.socket] = (),
-        terminal: int | None = None,
+        descriptors: Sequence[int] = (),
     ) -> None:
-        """Start it in the foreground, and do not wait for anything. `sockets` are handed over as LISTEN_FDS."""
+        """Start it in the foreground, and do not wait for anything.
+
+        `sockets` are handed over as LISTEN_FDS; `descriptors` are just left open, as a careless shell does.
+        """
         self.write_config()
         command = self.command(*arguments)
         if sockets:
@@ -174,12 +199,12 @@ class Daemon:
         with open(self.stderr_path, "ab") as stderr:
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL if terminal is None else terminal,
-                stdout=stderr if terminal is None else terminal,
-                stderr=stderr if terminal is None else terminal,
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
                 env=self.environment(environ),
                 cwd=self.folder,
-                pass_fds=[one.fileno() for one in sockets],
+                pass_fds=[*(one.fileno() for one in sockets), *descriptors],
                 process_group=0,
             )
         self.hold(self._process.pid)
@@ -189,10 +214,11 @@ class Daemon:
         *arguments: str,
         environ: Mapping[str, str] | None = None,
         sockets: Sequence[socket.socket] = (),
+        descriptors: Sequence[int] = (),
         seconds: float = PATIENCE,
     ) -> None:
         """Start it in the foreground; return when it is ready to handle connections."""
-        self.launch(*arguments, environ=environ, sockets=sockets)
+        self.launch(*arguments, environ=environ, sockets=sockets, descriptors=descriptors)
         self.wait_ready(seconds)
 
     def start_in_background(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -310,6 +336,8 @@ class Daemon:
             self.gate.close()
             self._meeting.close()
             self.notices.close()
+            for sock in self._listening:
+                sock.close()
             if self._watched is not None:
                 self._watched.close()
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -340,7 +368,8 @@ class Daemon:
                 continue
             with contextlib.suppress(psutil.Error, ChildProcessError):
                 if child.status() != psutil.STATUS_ZOMBIE:
-                    faults.append(f"left alive: {child.pid} {title_of(child.pid)}")
+                    if not self._forgiving:
+                        faults.append(f"left alive: {child.pid} {title_of(child.pid)}")
                     child.kill()
                 os.waitpid(child.pid, 0)
         return faults
