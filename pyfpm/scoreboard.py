@@ -80,6 +80,10 @@ class Scoreboard:
         stage = self.memory[_STAGES_AT + slot]
         return stage if stage <= FINISHING else RUNNING
 
+    def has(self, stage: int) -> bool:
+        """Whether any slot is at `stage`: one look, however many slots."""
+        return self.memory.find(bytes((stage,)), _STAGES_AT, _STAGES_AT + self.slots) >= 0
+
     def read(self, slot: int) -> Reading:
         """The numbers of a slot, without its texts: this is what the master looks at every second."""
         return Reading(self.stage(slot), *_NUMBERS.unpack_from(self.memory, self._start(slot)))

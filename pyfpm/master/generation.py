@@ -31,7 +31,7 @@ from pyfpm.master.lifecycle import Phase, is_harsher, pressure
 from pyfpm.master.orders import order_worker
 from pyfpm.master.sizing import Census
 from pyfpm.master.spawn import start_template
-from pyfpm.scoreboard import IDLE, IN_REQUEST, Scoreboard
+from pyfpm.scoreboard import IDLE, IN_REQUEST, READING, Scoreboard
 
 if TYPE_CHECKING:
     from pyfpm.config.directives import GlobalSettings, PoolSettings
@@ -148,10 +148,15 @@ class Generation:
         )
 
     def census(self, waiting: int = 0) -> Census:
-        staying = self.staying()
-        ready = [child for child in staying if child.ready]
-        idle = sum(1 for child in ready if self.scoreboard.stage(child.slot) == IDLE)
-        return Census(idle=idle, busy=len(ready) - idle, starting=len(staying) - len(ready), waiting=waiting)
+        idle = busy = starting = 0
+        for child in self.staying():
+            if not child.ready:
+                starting += 1
+            elif self.scoreboard.stage(child.slot) == IDLE:
+                idle += 1
+            else:
+                busy += 1
+        return Census(idle, busy, starting, waiting)
 
     def may_start(self, now: float) -> bool:
         """Whether an order would lead to anything now."""
@@ -455,6 +460,8 @@ class Generation:
             processes.send_signal(self._template.pidfd, signal.SIGKILL)
 
     def _give_up_silent_peers(self, now: float) -> None:
+        if not self.scoreboard.has(READING):
+            return  # nearly always, so it must be cheap
         readings = [(child.slot, self.scoreboard.read(child.slot)) for child in self.children if child.ready]
         for slot, number in deadlines.silent_peers(readings, now, self.settings.request_head_timeout):
             child = self.children.in_slot(slot)

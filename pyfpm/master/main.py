@@ -111,6 +111,7 @@ class Master:
         self._signals = signals
         self._legacy = legacy
         self._exit_code = 0
+        self._guarded = guard(daemon.log)
         self._reloads = Reloads(daemon)
         self._upgrade = Upgrade(daemon, pid_file)
         self._verbs = Verbs(
@@ -134,10 +135,9 @@ class Master:
     def run(self) -> int:
         """Wait, reconcile, wait, until everybody has left."""
         now = self._since
-        guarded = guard(self._log)
         with contextlib.closing(self._control), self._loop.watching(self._signals.fileno(), self._on_signals):
             while True:
-                with guarded():
+                with self._guarded():
                     self._reconcile(now)
                 if self._is_leaving and all(pool.is_gone for pool in self._daemon.all_pools()):
                     self._log.notice("exiting, bye-bye!")
@@ -157,7 +157,8 @@ class Master:
             for pool in self._daemon.all_pools():
                 pool.terminate(number, now)
         for pool in self._daemon.all_pools():
-            pool.reconcile(now, self._daemon.room())
+            with self._guarded():
+                pool.reconcile(now, self._daemon.room())
         if self.phase is Phase.STARTING:
             self._judge_start(now)
         elif self.phase is Phase.RUNNING:

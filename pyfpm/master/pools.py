@@ -38,6 +38,7 @@ class Pool:
         self.settings = settings
         self.name = settings.name
         self.common = common
+        self.plan = plan_of(settings)
         self.current = self._new_generation(1, settings, common)
         self.rollover: Rollover | None = None
         self.last_reload = ""  # how the last one went
@@ -58,10 +59,6 @@ class Pool:
         self._crashes: deque[float] = deque(maxlen=max(1, common.daemon.emergency_restart_threshold))
 
     # ── what the master asks ────────────────────────────────────────────────────────────────────────────────────────
-
-    @property
-    def plan(self) -> Plan:
-        return plan_of(self.settings)
 
     @property
     def can_serve(self) -> bool:
@@ -130,6 +127,8 @@ class Pool:
 
     def reconcile(self, now: float, room: int) -> None:
         """Bring what is nearer to what is wanted; at most `room` more workers may be started (process.max)."""
+        if self._sleeps():
+            return
         if not self._closing:
             if self._remains is not None and self.can_serve:
                 self._let_remains_go(now)
@@ -192,11 +191,23 @@ class Pool:
 
     # ── the ordinary case: one generation ───────────────────────────────────────────────────────────────────────────
 
+    def _sleeps(self) -> bool:
+        """Nobody is there and nobody knocks, as in most pools of a box with many: that must cost next to nothing."""
+        return (
+            self._listening_for_knocks
+            and not len(self.current.children)
+            and self.current.has_loaded
+            and self.rollover is None
+            and not (self._leaving or self._closing or self._remains or self._stand_in.generation or self.trouble)
+            and not self.settings.pm_template_idle_timeout
+        )
+
     def _size(self, now: float, room: int) -> None:
         generation, plan = self.current, self.plan
         census = generation.census()
-        census = replace(census, waiting=self._waiting(census, plan))
-        idle = generation.idle()
+        if waiting := self._waiting(census, plan):
+            census = replace(census, waiting=waiting)
+        idle = generation.idle() if plan.manager != "static" else []
         too_long = sum(1 for since, _ in idle if now - since > self.settings.pm_process_idle_timeout)
         orders = orders_for(plan, census, fresh=self._fresh, idle_too_long=too_long)
         self._fresh = self._fresh and census.total + orders.start < plan.start
@@ -303,6 +314,7 @@ class Pool:
         self._leaving.append(self.current)
         self._close_unshared(self.common, rollover.common)
         self.current, self.settings, self.common = rollover.candidate, rollover.settings, rollover.common
+        self.plan = plan_of(self.settings)
         self._stand_in.common = self.common
         self._fresh = False
         self._unused_since = None

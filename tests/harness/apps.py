@@ -30,8 +30,9 @@ MIB = 1 << 20
 
 def application(environ: Environ, start_response: Start) -> Iterable[bytes]:
     """Dispatch on the first part of the path."""
+    first = environ["PATH_INFO"].lstrip("/").partition("/")[0]
     question = {name: values[-1] for name, values in parse_qs(environ["QUERY_STRING"]).items()}
-    answer = ANSWERS.get(environ["PATH_INFO"].split("/")[1], _echo)
+    answer = ANSWERS.get(first, _echo)
     return answer(environ, start_response, question)
 
 

@@ -1,0 +1,121 @@
+"""FCGI_KEEP_CONN: connections that a front server keeps serve many requests and get in nobody's way."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.harness.fcgi_client import Connection, get_parameters, request_bytes
+from tests.harness.load import Load
+
+if TYPE_CHECKING:
+    from tests.harness.daemon import Daemon
+
+
+def test_many_requests_on_one_connection(served: Daemon) -> None:
+    with Connection(served.address()) as client:
+        for number in range(20):
+            answer = client.request(get_parameters("/echo", f"n={number}"))
+            assert answer.status == 200
+            assert f"n={number}".encode() in answer.body
+
+
+def test_requests_that_are_sent_ahead(served: Daemon) -> None:
+    with Connection(served.address()) as client:
+        client.send(b"".join(request_bytes(get_parameters("/pid"), keep=True, request_id=1) for _ in range(3)))
+        data = b""
+        while data.count(b"\r\n\r\n") < 3:
+            data += client.socket.recv(65536)
+        assert client.request(get_parameters("/pid")).status == 200
+
+
+def test_a_request_in_pieces_on_a_kept_connection(served: Daemon) -> None:
+    with Connection(served.address()) as client:
+        assert client.request(get_parameters("/pid")).status == 200
+        whole = request_bytes(get_parameters("/hash", REQUEST_METHOD="POST", CONTENT_LENGTH="5"), b"12345", keep=True)
+        for at in range(len(whole)):
+            client.send(whole[at : at + 1])
+        assert b'"length": 5' in client.receive().body
+        assert client.request(get_parameters("/pid")).status == 200
+
+
+def test_kept_connections_do_not_starve_new_ones(served: Daemon) -> None:
+    """One worker, several kept connections, and clients that come anew: everybody is served."""
+    with contextlib.ExitStack() as stack:
+        kept = [stack.enter_context(Connection(served.address())) for _ in range(5)]
+        for _ in range(3):
+            for client in kept:
+                assert client.request(get_parameters("/pid")).status == 200
+            began = time.monotonic()
+            assert served.get("/pid").status == 200
+            assert time.monotonic() - began < 1
+
+
+def test_busy_kept_connections_do_not_starve_new_ones(daemon: Daemon) -> None:
+    daemon.add_pool("www", {"pm.max_children": 2})
+    daemon.start()
+    with contextlib.ExitStack() as stack:
+        kept = [stack.enter_context(Connection(daemon.address())) for _ in range(4)]
+        load = stack.enter_context(Load(daemon.address(), clients=2))
+        for _ in range(50):
+            for client in kept:
+                assert client.request(get_parameters("/pid")).status == 200
+        load.wait_answers(10)
+    assert load.lost == []
+
+
+def test_new_connections_find_the_idle_worker(daemon: Daemon) -> None:
+    """A worker that keeps a connection makes the listener non-blocking for all; the others must still wait well."""
+    daemon.add_pool("www", {"pm.max_children": 2})
+    daemon.start()
+    daemon.engage(2)
+    with Connection(daemon.address()) as kept:
+        holder = int(kept.request(get_parameters("/pid")).body)
+        kept.send(request_bytes(get_parameters("/block"), keep=True))
+        assert daemon.gate.wait_inside() == [holder]
+        others = {int(daemon.get("/pid").body) for _ in range(20)}
+        assert len(others) == 1
+        assert holder not in others
+        daemon.gate.release()
+        assert kept.receive().status == 200
+
+
+def test_idle_ones_are_closed_in_time(daemon: Daemon) -> None:
+    daemon.add_pool("www", {"keepalive_timeout": "0.3s"})
+    daemon.start()
+    with Connection(daemon.address()) as idle, Connection(daemon.address()) as busy:
+        began = time.monotonic()
+        idle.request(get_parameters("/pid"))
+        assert idle.socket.recv(1) == b""
+        assert 0.25 < time.monotonic() - began < 2
+        assert busy.request(get_parameters("/pid")).status == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGTERM])
+def test_they_do_not_hold_up_a_stop(daemon: Daemon, number: signal.Signals) -> None:
+    daemon.add_pool("www", {"pm.max_children": 2})
+    daemon.start()
+    with Connection(daemon.address()) as one, Connection(daemon.address()) as other:
+        for client in (one, other):
+            assert client.request(get_parameters("/pid")).status == 200
+        began = time.monotonic()
+        assert daemon.stop(number) == 0
+        assert time.monotonic() - began < 1.5
+        assert one.socket.recv(1) == b""
+
+
+def test_a_silent_peer_beside_a_kept_connection(daemon: Daemon) -> None:
+    daemon.add_pool("www", {"request_head_timeout": "0.3s"})
+    daemon.start()
+    with Connection(daemon.address()) as kept, Connection(daemon.address()) as silent:
+        assert kept.request(get_parameters("/pid")).status == 200
+        silent.send(b"")
+        began = time.monotonic()
+        assert kept.request(get_parameters("/pid")).status == 200
+        assert time.monotonic() - began < 2
+        silent.send(b"\x01")
+        assert kept.request(get_parameters("/pid")).status == 200
