@@ -77,9 +77,11 @@ def _lock(path: str) -> int:
             os.close(descriptor)
             return _lock(path)
     except BlockingIOError:
-        pid = os.read(descriptor, 32).decode("ascii", "replace").strip()
-        os.close(descriptor)
-        raise StartError(f"another pyfpm is running with the PID file {path}, pid {pid}") from None
+        # Whoever can read the file can lock it; only a process that proves to be a master is taken for one.
+        pid = find_holder(path)
+        if pid is not None:
+            os.close(descriptor)
+            raise StartError(f"another pyfpm is running with the PID file {path}, pid {pid}") from None
     return descriptor
 
 

@@ -52,7 +52,7 @@ def _request(probe: str) -> dict[str, Any]:
     environ = base_environ(sys.stderr)
     environ.update(
         REQUEST_METHOD="GET",
-        SCRIPT_NAME=path,
+        SCRIPT_NAME=_decoded(path),
         REQUEST_URI=probe,
         QUERY_STRING=query,
         SERVER_NAME=host,
@@ -63,6 +63,18 @@ def _request(probe: str) -> dict[str, Any]:
         REMOTE_ADDR="127.0.0.1",
     )
     return environ
+
+
+def _decoded(path: str) -> str:
+    """Percent-encoding undone, as a front server does it: the bytes as latin-1 (PEP 3333)."""
+    first, *rest = path.encode("latin-1", "replace").split(b"%")
+    decoded = first
+    for part in rest:
+        try:
+            decoded += bytes.fromhex(part[:2].decode("ascii")) + part[2:]
+        except ValueError:
+            decoded += b"%" + part
+    return decoded.decode("latin-1")
 
 
 def _discard(_data: bytes) -> None:

@@ -45,8 +45,8 @@ def application(environ, start_response):
 """
 
 
-def write_site(daemon: Daemon, version: str, more: str = "", name: str = "site") -> None:
-    """Deploy a version of site.py; `more` is code of the module that comes before the application."""
+def write_site(daemon: Daemon, version: str, more: str = "", name: str = "deployed") -> None:
+    """Deploy a version of deployed.py; `more` is code of the module that comes before the application."""
     daemon.write_app(f"{name}.py", _SITE.format(version=version, more=more))
 
 
