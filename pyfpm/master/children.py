@@ -23,7 +23,6 @@ class Process(abc.ABC):
     """What the master holds of any process below it. Times are monotonic seconds."""
 
     channel: socket.socket
-    generation: int
     since: float  # its start; from when it is ready, since then
     pid: int = 0  # 0 for a worker that is ordered and not yet born
     pidfd: int = -1
@@ -40,9 +39,9 @@ class Process(abc.ABC):
 
 @dataclass
 class Template(Process):
-    """The process that forks a pool's workers. `finished`: it has done its part, its end is no failure."""
+    """The process that forks a pool's workers. `finished_since`: it has done its part, its end is no failure."""
 
-    finished: bool = False
+    finished_since: float | None = None
 
     def label(self) -> str:
         return f"template {self.pid}"

@@ -24,13 +24,14 @@ from pyfpm import messages
 from pyfpm.logs.error_log import Level
 from pyfpm.master import deadlines, processes
 from pyfpm.master.backoff import YOUNG, died_young
-from pyfpm.master.children import Child, Children, Template
+from pyfpm.master.children import Child, Children
 from pyfpm.master.dialogue import Dialogue
 from pyfpm.master.failures import Failures
 from pyfpm.master.lifecycle import Phase, is_harsher, pressure
 from pyfpm.master.orders import order_worker
 from pyfpm.master.sizing import Census
-from pyfpm.master.spawn import start_template
+from pyfpm.master.spawn import Spawned, start_template
+from pyfpm.master.templates import Templates
 from pyfpm.scoreboard import IDLE, IN_REQUEST, READING, Scoreboard
 
 if TYPE_CHECKING:
@@ -88,14 +89,13 @@ class Generation:
         self.children = Children(self.scoreboard.slots)
         self.tally = Tally()
         self.news = False  # from when on the birth of a worker is worth a line
-        self.files_changed: str | None = None  # the template's answer to `ask_files`
         self._common = common
         self._log = common.log
         self._dialogue = Dialogue(settings, common.daemon, common.log, common.loop)
-        self._template: Template | None = None
-        self._template_failures = Failures(self.name, common.log)
+        self.templates = Templates(
+            settings, self._dialogue, common.log, start=self._start_template, on_fork_failed=self._lose_order
+        )
         self._worker_failures = Failures(self.name, common.log)
-        self._preload = settings.preload
         self._alarm_below = alarm_below
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._deaf_until: float | None = None
@@ -112,21 +112,21 @@ class Generation:
     @property
     def has_loaded(self) -> bool:
         """Its template can fork workers."""
-        return self._template is not None and self._template.ready and not self._template.finished
+        return self.templates.has_loaded
 
     @property
     def trouble(self) -> str:
         """Why it cannot start what it wants to start; empty when it can."""
-        return self._template_failures.reason or self._worker_failures.reason
+        return self.templates.failures.reason or self._worker_failures.reason
 
     @property
     def explanation(self) -> str:
         """The trouble with the end of its traceback, for people."""
-        return self._template_failures.explanation or self._worker_failures.explanation
+        return self.templates.failures.explanation or self._worker_failures.explanation
 
     @property
     def is_gone(self) -> bool:
-        return self._template is None and not len(self.children)
+        return self.templates.current is None and not len(self.children)
 
     def staying(self) -> list[Child]:
         """The workers that nobody has asked to leave, and that have not asked for it."""
@@ -162,25 +162,24 @@ class Generation:
         """Whether an order would lead to anything now."""
         if self._dismissed or not self._worker_failures.streak.allows(now):
             return False
-        return self._template is not None or self._template_failures.streak.allows(now)
+        return self.templates.may_start(now)
 
     def next_due(self, now: float) -> float:
         """When something is to be done that no event will remind of."""
         due = math.inf if self._deaf_until is None else self._deaf_until
         if self._dismissed or not self._wanted:
             return due
-        if self._template is None:
-            return min(due, max(self._template_failures.streak.not_before, now))
-        if self._template.ready:
+        if self.templates.has_loaded:
             return min(due, max(self._worker_failures.streak.not_before, now + RETRY_ORDER))
-        return due
+        return min(due, self.templates.next_due(now))
 
     # ── what the pool tells it ──────────────────────────────────────────────────────────────────────────────────────
 
     def want(self, more: int, now: float, *, must_prove_itself: bool = False, keep_template: bool = True) -> None:
         """Start so many more workers; what cannot be ordered now is up to the next call."""
         self._wanted = more
-        self._keep_template(now, more > 0 or keep_template)
+        if not self._dismissed:
+            self.templates.keep(now, more > 0 or keep_template)
         streak = self._worker_failures.streak
         if not self.has_loaded or not streak.allows(now):
             return
@@ -206,22 +205,18 @@ class Generation:
     def dismiss_all(self, now: float) -> None:
         """Everybody is to leave, and nobody is started any more."""
         self._dismissed = True
-        self._end_template(signal.SIGTERM)
+        self.templates.end(signal.SIGTERM, now)
         self.dismiss(self.children, now)
 
     def press(self, number: signal.Signals, now: float) -> None:
         """Everybody is to leave by this signal; the daemon is terminating."""
         self._dismissed = True
-        self._end_template(number)
+        self.templates.end(number, now)
         for child in self.children:
             child.leaving_since = child.leaving_since or now
             if child.pid and (child.pressed is not number or number is signal.SIGKILL):
                 child.pressed = number
                 processes.send_signal(child.pidfd, number)
-
-    def end_template(self) -> None:
-        """The template is no longer needed; its workers go on."""
-        self._end_template(signal.SIGTERM)
 
     def adopt(self, remains: Iterable[tuple[int, int, tuple[int, ...]]], now: float) -> None:
         """Take workers (pid, mailbox, pipes) that an earlier image of this master had, and start none."""
@@ -230,26 +225,17 @@ class Generation:
             pidfd = processes.confirm_child(pid)
             if pidfd is None:
                 continue
-            child = Child(socket.socket(fileno=mailbox), self.number, now, pid, pidfd, pipes, slot=slot, ready=True)
+            child = Child(socket.socket(fileno=mailbox), now, pid, pidfd, pipes, slot=slot, ready=True)
             # Their scoreboard is not known here: "idle" makes a request to leave be repeated until they do.
             self.scoreboard.show(slot, IDLE)
             self.children.add(child)
             self._dialogue.listen_to_prints(child)
             self._dialogue.begin(child, functools.partial(self._hear_child, child))
 
-    def ask_files(self) -> bool:
-        """Ask the template whether the application's files have changed; False if there is no template to ask."""
-        self.files_changed = None
-        if not self.has_loaded or self._template is None:
-            return False
-        try:
-            messages.send(self._template.channel, messages.AskFiles())
-        except OSError:
-            return False
-        return True
-
     def look_after(self, now: float) -> None:
         """Time limits, and messages that could not be delivered: what no event brings."""
+        if self._dismissed:
+            self.templates.end(signal.SIGTERM, now)
         self._listen_again(now)
         self._give_up_the_late(now)
         self._give_up_silent_peers(now)
@@ -259,8 +245,7 @@ class Generation:
 
     def bury(self, pid: int, status: int, now: float) -> bool:
         """A child of the master has ended; False if it was none of these."""
-        if self._template is not None and self._template.pid == pid:
-            self._bury_template(self._template, status, now)
+        if self.templates.bury(pid, status, now):
             return True
         child = self.children.with_pid(pid)
         if child is None:
@@ -274,93 +259,30 @@ class Generation:
         os.close(self._bell)
         self.scoreboard.close()
 
-    # ── the template ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _keep_template(self, now: float, wanted: bool) -> None:
-        template = self._template
-        if template is None:
-            if wanted and not self._dismissed and self._template_failures.streak.allows(now):
-                self._start_template(now)
-        elif not template.ready:
-            if deadlines.is_late(template.since, now, self.settings.spawn_timeout):
-                template.reason = f"{template.label()} was not ready within {self.settings.spawn_timeout:g} s"
-                processes.send_signal(template.pidfd, signal.SIGKILL)
-        elif not wanted:
-            self._end_template(signal.SIGTERM)
-        elif self._template_failures.streak.failures and deadlines.is_late(template.since, now, YOUNG):
-            self._template_failures.end()
-
-    def _start_template(self, now: float) -> None:
-        try:
-            spawned = start_template(
-                self.settings,
-                listener=self._common.listener.socket,
-                scoreboard=self.scoreboard,
-                bell=self._bell,
-                generation=self.number,
-                preload=self._preload,
-                alarm_below=self._alarm_below,
-            )
-        except OSError as error:
-            self._template_failures.count(f"cannot start a template: {error}", now)
-            return
-        template = Template(spawned.channel, self.number, now, spawned.pid, spawned.pidfd, pipes=spawned.pipes)
-        self._template = template
-        self._dialogue.listen_to_prints(template)
-        self._dialogue.begin(template, lambda now: self._hear_template(template, now))
-        self._log.debug(f"template {spawned.pid} started, generation {self.number}", self.name)
-
-    def _end_template(self, number: signal.Signals) -> None:
-        if self._template is not None:
-            self._template.finished = True
-            processes.send_signal(self._template.pidfd, number)
-
-    def _hear_template(self, template: Template, now: float) -> None:
-        for message, _ in self._dialogue.hear(template):
-            match message:
-                case messages.Loaded():
-                    template.ready, template.since = True, now
-                    if message.text:
-                        self._log.warning(f"preloaded, although the import left {message.text}", self.name)
-                case messages.Unclean():
-                    text = f"not preloaded, every worker imports the application itself: its import left {message.text}"
-                    self._log.notice(text, self.name)
-                    self._preload = "no"
-                    template.finished = True
-                case messages.LoadFailed():
-                    template.reason = message.text
-                case messages.FilesChanged():
-                    self.files_changed = message.text
-                case messages.ForkFailed():
-                    self._lose_order(message, now)
-                case messages.Said():
-                    self._dialogue.log_said(template, message)
-                case _:
-                    self._log.warning(f"{template.label()} said what no template says: {message!r}", self.name)
-
-    def _bury_template(self, template: Template, status: int, now: float) -> None:
-        self._hear_template(template, now)  # it may have left its reason behind
-        self._dialogue.end(template)
-        self._template = None
-        how = f"{template.label()} {processes.describe_end(status)} after {now - template.since:.6f} seconds"
-        if template.finished:
-            self._log.debug(how, self.name)
-        else:
-            going_on = "; its workers go on, another template is started" if template.ready else ""
-            self._template_failures.count(template.reason or how + going_on, now)
+    def _start_template(self, preload: str) -> Spawned:
+        return start_template(
+            self.settings,
+            listener=self._common.listener.socket,
+            scoreboard=self.scoreboard,
+            bell=self._bell,
+            generation=self.number,
+            preload=preload,
+            alarm_below=self._alarm_below,
+        )
 
     # ── the workers ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _order_worker(self, now: float, must_prove_itself: bool) -> bool:
         """Ask the template for a worker; False when that must wait for another turn."""
-        assert self._template is not None
+        template = self.templates.current
+        assert template is not None
         slot = self.children.free_slot()
         if slot is None:
             return False
         access_log = self._common.access_log
         try:
             ordered = order_worker(
-                self._template.channel,
+                template.channel,
                 slot,
                 must_prove_itself=must_prove_itself,
                 catch_output=self.settings.catch_workers_output,
@@ -370,7 +292,7 @@ class Generation:
             if error.errno not in (errno.EAGAIN, errno.EPIPE, errno.ECONNRESET):  # busy, or gone
                 self._worker_failures.count(f"cannot order a worker: {error}", now)
             return False
-        child = Child(ordered.mailbox, self.number, now, pipes=ordered.pipes, slot=slot, is_news=self.news)
+        child = Child(ordered.mailbox, now, pipes=ordered.pipes, slot=slot, is_news=self.news)
         child.access_log = 0 if access_log is None else access_log.opened
         self.children.add(child)
         self._dialogue.begin(child, lambda now: self._hear_child(child, now))
@@ -454,10 +376,9 @@ class Generation:
         if child.pid:
             child.reason = child.reason or f"{child.label()} was {reason}"
             processes.send_signal(child.pidfd, signal.SIGKILL)
-        elif self._template is not None:
+        else:
             # Ordered and never born: a template that cannot fork is of no use, and the order ends with it.
-            self._template.reason = f"{self._template.label()} was ordered to fork a worker, which was {reason}"
-            processes.send_signal(self._template.pidfd, signal.SIGKILL)
+            self.templates.kill(f"the template was ordered to fork a worker, which was {reason}")
 
     def _give_up_silent_peers(self, now: float) -> None:
         if not self.scoreboard.has(READING):

@@ -167,7 +167,7 @@ class Master:
             if not self._reloads.is_busy:
                 self._daemon.notifier.status(self._reloads.last_refusal or self._daemon.status())
             self._upgrade.reconcile(now)
-            if self._upgrade.is_due and not self._reloads.is_busy:
+            if self._upgrade.may_replace and not self._reloads.is_busy:
                 self._upgrade.replace_master(self._control)
         self._verbs.reconcile()
         self._control.reconcile(now)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -56,7 +55,7 @@ class Pool:
         self._fresh = True
         self._unused_since: float | None = None
         self._is_down = False  # it was said that it does not serve
-        self._crashes: deque[float] = deque(maxlen=max(1, common.daemon.emergency_restart_threshold))
+        self._crashes: list[float] = []
 
     # ── what the master asks ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -144,6 +143,9 @@ class Pool:
 
     def roll(self, settings: PoolSettings, common: Common, done: Callable[[str], None], now: float) -> None:
         """Begin to replace the current generation; `done` is told why it was refused, or ""."""
+        if self.rollover is not None:  # by an emergency; what is asked for now is newer
+            rollover, self.rollover = self.rollover, None
+            self._throw_away(rollover, "another reload has overtaken it", now)
         candidate = self._new_generation(self.current.number + 1, settings, common)
         candidate.news = self._launched
         self.rollover = Rollover(candidate, common, settings, now, done)
@@ -301,40 +303,36 @@ class Pool:
             return
         self.rollover = None
         if outcome:
-            rollover.candidate.dismiss_all(now)
-            self._leaving.append(rollover.candidate)
-            self._close_unshared(rollover.common, self.common)
+            self._throw_away(rollover, outcome, now)
         else:
             self._promote(rollover, now)
-        self.last_reload = outcome or "ok"
-        rollover.done(outcome)
+            self.last_reload = "ok"
+            rollover.done("")
+
+    def _throw_away(self, rollover: Rollover, reason: str, now: float) -> None:
+        rollover.candidate.dismiss_all(now)
+        self._leaving.append(rollover.candidate)
+        close_unshared(rollover.common, self.common)
+        self.last_reload = reason
+        rollover.done(reason)
 
     def _promote(self, rollover: Rollover, now: float) -> None:
         self.current.dismiss_all(now)
         self._leaving.append(self.current)
-        self._close_unshared(self.common, rollover.common)
+        close_unshared(self.common, rollover.common)
         self.current, self.settings, self.common = rollover.candidate, rollover.settings, rollover.common
         self.plan = plan_of(self.settings)
         self._stand_in.common = self.common
         self._fresh = False
         self._unused_since = None
 
-    @staticmethod
-    def _close_unshared(mine: Common, others: Common) -> None:
-        """Close the listener and log of one side that the other does not use."""
-        if mine.listener is not others.listener:
-            mine.listener.close()
-        if mine.access_log is not None and mine.access_log is not others.access_log:
-            mine.access_log.file.close()
-
     # ── the rest ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _count_crash(self, now: float) -> None:
         daemon = self.common.daemon
-        self._crashes.append(now)
-        interval = daemon.emergency_restart_interval
-        if self.rollover is None and is_emergency(self._crashes, daemon.emergency_restart_threshold, interval):
-            count = daemon.emergency_restart_threshold
+        count, interval = daemon.emergency_restart_threshold, daemon.emergency_restart_interval
+        self._crashes = [*self._crashes, now][-max(1, count) :]
+        if self.rollover is None and is_emergency(self._crashes, count, interval):
             self.common.log.warning(
                 f"failed processes threshold ({count} in {interval:g} sec) is reached, initiating reload", self.name
             )
@@ -353,9 +351,7 @@ class Pool:
         self._listen_for_knocks(False)
         if self.rollover is not None:
             rollover, self.rollover = self.rollover, None
-            rollover.candidate.dismiss_all(now)
-            self._leaving.append(rollover.candidate)
-            rollover.done(STOPPING)
+            self._throw_away(rollover, STOPPING, now)
         self._leaving += self._stand_in.give_up()
 
     def _drop_the_gone(self) -> None:
@@ -367,6 +363,14 @@ class Pool:
 
     def _new_generation(self, number: int, settings: PoolSettings, common: Common) -> Generation:
         return Generation(number, settings, common, plan_of(settings).alarm_below)
+
+
+def close_unshared(mine: Common, others: Common) -> None:
+    """Close the listener and log of one side that the other does not use."""
+    if mine.listener is not others.listener:
+        mine.listener.close()
+    if mine.access_log is not None and mine.access_log is not others.access_log:
+        mine.access_log.file.close()
 
 
 def plan_of(settings: PoolSettings) -> Plan:

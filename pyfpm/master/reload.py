@@ -24,6 +24,7 @@ from pyfpm.logs.files import LogFile
 from pyfpm.master import deadlines
 from pyfpm.master.daemon import Daemon, open_access_log
 from pyfpm.master.listeners import Listener, apply_ownership, open_listener
+from pyfpm.master.pools import close_unshared
 from pyfpm.master.preflight import examine
 
 if TYPE_CHECKING:
@@ -141,6 +142,8 @@ class Reloads:
                     request.finish(REFUSED, "the daemon is stopping")
                 if job.check is not None:
                     job.check.close()
+                for roll in (*job.asked.values(), *job.to_roll):
+                    close_unshared(roll.common, roll.pool.common)
         self._job = self._next = None
 
     def bury(self, pid: int) -> bool:
@@ -238,10 +241,12 @@ class Reloads:
             opened.rolls.append(Roll(pool, settings, self._common_for(pool, settings, opened)))
         for roll in opened.rolls:
             unchanged = roll.settings == roll.pool.settings and not job.names and not job.everything
-            if unchanged and roll.pool.current.ask_files():
+            if unchanged and roll.pool.current.templates.ask_files():
                 job.asked[roll.pool.name] = roll
             elif not unchanged or roll.pool.trouble or len(roll.pool.current.children):
                 job.to_roll.append(roll)  # one that cannot start is tried at once, its files may be mended
+            else:
+                self._leave_alone(job, roll)
 
     def _common_for(self, pool: Pool, settings: PoolSettings, opened: _Opened) -> Common:
         """The listener and log that the new settings want: those that are open, where they stay the same."""
@@ -270,17 +275,22 @@ class Reloads:
     def _await_answers(self, job: Job, now: float) -> None:
         late = deadlines.is_late(job.asked_since, now, ANSWER_TIMEOUT)
         for name, roll in list(job.asked.items()):
-            generation = roll.pool.current
-            changed = generation.files_changed
-            if changed is None and not late and generation.has_loaded:
+            templates = roll.pool.current.templates
+            changed = templates.files_changed
+            if changed is None and not late and templates.has_loaded:
                 continue
             del job.asked[name]
             if changed == "":
-                roll.pool.settings = roll.settings
-                job.done.append(f"pool {name} is unchanged")
+                self._leave_alone(job, roll)
             else:
                 self._log.debug(f"reloaded because of {changed or 'a template that does not answer'}", name)
                 job.to_roll.append(roll)
+
+    def _leave_alone(self, job: Job, roll: Roll) -> None:
+        """A pool that did not change keeps its workers. Its socket is put right all the same."""
+        roll.pool.settings = roll.settings
+        apply_ownership(roll.pool.common.listener, roll.settings, self._log)
+        job.done.append(f"pool {roll.pool.name} is unchanged")
 
     def _roll(self, job: Job, now: float) -> None:
         while job.to_roll and len(job.rolling) < AT_A_TIME:
@@ -301,6 +311,8 @@ class Reloads:
         name = roll.pool.name
 
         def done(refusal: str) -> None:
+            if self._job is not job:
+                return  # cancelled, and whoever waited has been told
             job.rolling.pop(name, None)
             if refusal:
                 job.refusals.append(f"[pool {name}] {refusal}")

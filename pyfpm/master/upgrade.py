@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -36,6 +37,7 @@ FORMAT = 1
 TEST_TIMEOUT = 60.0
 LONGEST_COMPLAINT = 4000
 REFUSED = 1
+_STARTING_VERBS = ("start", "restart")
 
 
 @dataclass
@@ -149,6 +151,12 @@ class Upgrade:
         if self._test_pid and deadlines.is_late(self._since, now, TEST_TIMEOUT):
             os.kill(self._test_pid, 9)  # our child, and not reaped yet: nobody else can have this pid
 
+    @property
+    def may_replace(self) -> bool:
+        """A worker that is ordered and not yet born would be nobody's child to the new image, and serve for ever."""
+        generations = [generation for pool in self._daemon.all_pools() for generation in pool.generations()]
+        return self.is_due and all(child.pid for generation in generations for child in generation.children)
+
     def replace_master(self, control: Control) -> None:
         """Become the new image. Returns only if that fails."""
         self.is_due = False
@@ -159,13 +167,14 @@ class Upgrade:
         os.lseek(memory, 0, os.SEEK_SET)
         for number in legacy.descriptors():
             os.set_inheritable(number, True)
-        self._daemon.log.notice(f"upgrading: exec of {' '.join(sys.orig_argv)}")
+        command = command_line()
+        self._daemon.log.notice(f"upgrading: exec of {' '.join(command)}")
         for pool in self._daemon.pools:
-            pool.current.end_template()
+            pool.current.templates.end(signal.SIGTERM, 0.0)
         try:
             os.execve(
                 sys.executable,
-                sys.orig_argv,
+                command,
                 {**os.environ, **self._daemon.notifier.environment(), VARIABLE: str(memory)},
             )
         except OSError as error:
@@ -212,8 +221,16 @@ def _test_new_image(output: int) -> None:
     """In a child: run the command of this master with -t, by the interpreter and the code that are on disk now."""
     os.dup2(output, 1)
     os.dup2(output, 2)
-    arguments = [argument for argument in sys.orig_argv if argument not in ("-D", "--daemonize")]
+    arguments = [argument for argument in command_line() if argument not in ("-D", "--daemonize")]
     os.execv(sys.executable, [*arguments, "-t"])
+
+
+def command_line() -> list[str]:
+    """The command that this master was started by, as a command that is the daemon: without `start` or `restart`."""
+    own = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]
+    options = sys.argv[1:]
+    verb = next((at for at, word in enumerate(options) if word in _STARTING_VERBS), len(options))
+    return [*own, *options[:verb]]
 
 
 def is_upgrade(environ: Mapping[str, str]) -> bool:

@@ -91,6 +91,7 @@ class Worker:
         self.mailbox = Mailbox(socket.socket(fileno=mailbox), access_log[0] if access_log else None)
         self.stopping = False
         self.number = 0
+        self.awaiting = False  # in the read of a request's first bytes, which has no time limit of its own
         self.kept: dict[int, Kept] = {}
         self.allowed = Allowed(settings["listen_allowed_clients"]) if settings["listen_allowed_clients"] else None
 
@@ -130,8 +131,10 @@ class Worker:
         given_up = self.mailbox.look()
         if self.mailbox.is_closed:
             self._stop()
-        # Only while the head is awaited: what is raised then can hit nothing but that wait.
-        elif given_up == self.number and self.slot.stages[self.slot.own] == READING:
+        # Only while the first bytes are awaited: what is raised then can hit nothing but that wait. The scoreboard still
+        # shows READING some time after that, and the master repeats itself until it does not.
+        elif given_up == self.number and self.awaiting:
+            self.awaiting = False
             raise PeerGone(f"the peer sent no request in {self.settings['request_head_timeout']:g} seconds")
 
     # ── serving ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -186,7 +189,9 @@ class Worker:
         rest = None
         try:
             if self.allowed is None or self.allowed.admits(peer):
+                self.awaiting = True
                 data = begun or os.read(descriptor, READ_SIZE)
+                self.awaiting = False
                 if data:
                     rest = self._serve_request(data, peer, accepted)
                 else:
@@ -198,7 +203,7 @@ class Worker:
         except PeerGone as error:
             self.mailbox.debug(f"{show_peer(descriptor, peer)}: {error}")
         except ConnectionError:
-            pass  # it was reset before it said a word
+            self.awaiting = False  # it was reset before it said a word
         finally:
             slot.stages[slot.own] = IDLE
             if rest is None or self.stopping:

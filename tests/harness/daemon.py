@@ -42,7 +42,8 @@ _LINE = re.compile(r"\[[^]]+\] (?P<level>[A-Z]+): (?:pid \d+, )?(?P<text>.*)")
 _QUIET = ("DEBUG", "NOTICE")
 # The lines of a traceback follow the line that it belongs to, each with the same head.
 _DETAIL = re.compile(
-    r"(\[pool \S+\] )?(\w+ \d+ )?(\s|Traceback |During handling|The above exc|[\w.]+(Error|Exception|Exit)\b|$)"
+    r"(\[pool \S+\] )?(\w+ \d+ )?"
+    r"(\s|Traceback |During handling|The above exc|[\w.]*(Error|Exception|Exit|Interrupt)\b|$)"
 )
 # Hands descriptors over as systemd does: from 3 on, and with the pid of who is to take them.
 _HAND_OVER = """

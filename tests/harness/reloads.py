@@ -68,7 +68,7 @@ class Question:
         messages.send(self._socket, Ask(verb, messages.EVERYTHING if everything else 0, text="\n".join(pools)))
 
     def answer(self) -> Outcome:
-        progress = []
+        progress: list[str] = []
         with self._socket:
             while received := messages.receive(self._socket):
                 message = received[0]

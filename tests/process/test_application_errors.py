@@ -1,4 +1,4 @@
-"""What a faulty application does to its client, to the log and to its worker: one request fails, and it can be found."""
+"""What a faulty application does to its client, to the log and its worker: one request fails and is found."""
 
 from __future__ import annotations
 
@@ -98,5 +98,6 @@ def test_what_cannot_be_loaded_says_why(daemon: Daemon, source: str, words: str,
     daemon.add_pool("www", {"app": "bad:application", "preload": preload})
     daemon.launch()
     daemon.expect("no pool can serve")
+    daemon.expect("failed twice in a row")
     assert daemon.wait_exit() == 70
     daemon.wait_log(words)

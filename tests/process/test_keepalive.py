@@ -59,7 +59,7 @@ def test_busy_kept_connections_do_not_starve_new_ones(daemon: Daemon) -> None:
     daemon.add_pool("www", {"pm.max_children": 2})
     daemon.start()
     with contextlib.ExitStack() as stack:
-        kept = [stack.enter_context(Connection(daemon.address())) for _ in range(4)]
+        kept = [stack.enter_context(_used(daemon)) for _ in range(4)]
         load = stack.enter_context(Load(daemon.address(), clients=2))
         for _ in range(50):
             for client in kept:
@@ -87,11 +87,12 @@ def test_new_connections_find_the_idle_worker(daemon: Daemon) -> None:
 def test_idle_ones_are_closed_in_time(daemon: Daemon) -> None:
     daemon.add_pool("www", {"keepalive_timeout": "0.3s"})
     daemon.start()
-    with Connection(daemon.address()) as idle, Connection(daemon.address()) as busy:
+    with _used(daemon) as idle, _used(daemon) as busy:
         began = time.monotonic()
-        idle.request(get_parameters("/pid"))
+        while time.monotonic() - began < 0.2:
+            assert busy.request(get_parameters("/pid")).status == 200
         assert idle.socket.recv(1) == b""
-        assert 0.25 < time.monotonic() - began < 2
+        assert 0.2 < time.monotonic() - began < 1
         assert busy.request(get_parameters("/pid")).status == 200
 
 
@@ -99,9 +100,8 @@ def test_idle_ones_are_closed_in_time(daemon: Daemon) -> None:
 def test_they_do_not_hold_up_a_stop(daemon: Daemon, number: signal.Signals) -> None:
     daemon.add_pool("www", {"pm.max_children": 2})
     daemon.start()
-    with Connection(daemon.address()) as one, Connection(daemon.address()) as other:
-        for client in (one, other):
-            assert client.request(get_parameters("/pid")).status == 200
+    daemon.expect(r"SIGTERM.*in the middle of")  # an answer may be out, and its request not yet off the scoreboard
+    with _used(daemon) as one, _used(daemon):
         began = time.monotonic()
         assert daemon.stop(number) == 0
         assert time.monotonic() - began < 1.5
@@ -111,11 +111,16 @@ def test_they_do_not_hold_up_a_stop(daemon: Daemon, number: signal.Signals) -> N
 def test_a_silent_peer_beside_a_kept_connection(daemon: Daemon) -> None:
     daemon.add_pool("www", {"request_head_timeout": "0.3s"})
     daemon.start()
-    with Connection(daemon.address()) as kept, Connection(daemon.address()) as silent:
-        assert kept.request(get_parameters("/pid")).status == 200
-        silent.send(b"")
+    with _used(daemon) as kept, Connection(daemon.address()) as silent:
         began = time.monotonic()
         assert kept.request(get_parameters("/pid")).status == 200
         assert time.monotonic() - began < 2
-        silent.send(b"\x01")
+        assert silent.socket.recv(1) == b"", "it was given up"
         assert kept.request(get_parameters("/pid")).status == 200
+
+
+def _used(daemon: Daemon) -> Connection:
+    """A connection that has had a request, as every one that a front server keeps."""
+    client = Connection(daemon.address())
+    assert client.request(get_parameters("/pid")).status == 200
+    return client

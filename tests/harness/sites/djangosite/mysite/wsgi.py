@@ -1,0 +1,5 @@
+"""What `django-admin startproject` writes."""
+
+from django.core.wsgi import get_wsgi_application
+
+application = get_wsgi_application()

@@ -1,0 +1,221 @@
+"""An administrator installs a newer pyfpm and says `pyfpm upgrade`: same pid, same sockets, nobody turned away."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pyfpm.messages import Verb
+from tests.harness.load import Load
+from tests.harness.reloads import ask, in_hand, reload, report, version, write_site
+from tests.harness.waits import Watched, title_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.harness.daemon import Daemon
+
+UPGRADED = r"upgraded from pyfpm \S+ to \S+, pid (\d+)"
+
+
+def upgrade(daemon: Daemon) -> None:
+    done = daemon.run("upgrade")
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert f"pid {daemon.pid}" in done.stdout
+
+
+def test_the_same_pid_and_nobody_refused_under_load(daemon: Daemon) -> None:
+    write_site(daemon, "one")
+    daemon.add_pool("www", {"app": "deployed:application", "pm.max_children": 3})
+    daemon.add_pool("shop", {"pm": "ondemand"})
+    daemon.start()
+    before = daemon.engage(3)
+    with contextlib.ExitStack() as stack:
+        processes = [Watched(pid) for pid in (*before, daemon.template(), daemon.template("shop"))]
+        load = stack.enter_context(Load(daemon.address(), "/slow", clients=6))
+        for _ in range(2):
+            upgrade(daemon)
+            load.wait_answers(30)
+        load.stop()
+        for process in processes:
+            process.wait_exit()
+            process.close()
+    assert (load.lost, load.refused) == ([], 0)
+    assert daemon.is_running
+    assert daemon.pid_file.read_text() == f"{daemon.pid}\n"
+    assert title_of(daemon.pid).startswith("pyfpm: master process")
+    assert not set(before) & set(daemon.engage(3))
+    assert daemon.get("/pid", pool="shop").status == 200
+    assert len(daemon.workers()) == 3
+
+
+def test_requests_in_hand_are_finished_by_the_workers_of_the_old_image(daemon: Daemon) -> None:
+    daemon.add_pool("www", {"pm.max_children": 2})
+    daemon.start()
+    with in_hand(daemon) as (client,):
+        (old,) = daemon.gate.wait_inside()
+        upgrade(daemon)
+        assert int(daemon.get("/pid").body) != old
+        assert old in daemon.workers()
+        daemon.gate.release()
+        assert int(client.receive().body) == old
+    daemon.engage(2)
+
+
+def test_what_an_old_worker_prints_and_how_it_ends_is_still_logged(daemon: Daemon) -> None:
+    daemon.add_pool("www", {"catch_workers_output": "yes", "access.log": daemon.folder / "access.log"})
+    daemon.start()
+    with in_hand(daemon) as (client,):
+        (old,) = daemon.gate.wait_inside()
+        upgrade(daemon)
+        start = daemon.log_end()
+        daemon.expect(rf"child {old} exited on signal 9")
+        os.kill(old, signal.SIGKILL)
+        daemon.wait_log(rf"child {old} exited on signal 9 \(SIGKILL\)", start=start)
+        assert client.receive().ended is None
+    daemon.get("/print", "to=stderr&text=words-of-the-new")
+    daemon.wait_log("words-of-the-new")
+    assert '"GET /print' in (daemon.folder / "access.log").read_text()
+
+
+def test_logs_signals_and_reloads_go_on(daemon: Daemon) -> None:
+    write_site(daemon, "one")
+    daemon.add_pool("www", {"app": "deployed:application"})
+    daemon.start()
+    generation = report(daemon).generation
+    upgrade(daemon)
+    assert report(daemon).generation == generation + 1
+    daemon.log_path.rename(daemon.folder / "error.log.1")
+    daemon.send_signal(signal.SIGUSR1)
+    daemon.wait_log("error log file re-opened")
+    write_site(daemon, "two")
+    assert reload(daemon).code == 0
+    assert version(daemon) == "two"
+    notices = daemon.drain_notices()
+    assert notices.count("READY=1") == 3, "the start, the upgrade and the reload"
+    assert daemon.stop(signal.SIGQUIT) == 0
+
+
+def test_the_pid_file_stays_locked(served: Daemon) -> None:
+    upgrade(served)
+    with open(served.pid_file) as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    second = served.run()
+    assert second.returncode == 78
+    served.wait_log("another pyfpm is running")
+    served.expect("FPM initialization failed")
+
+
+def test_a_configuration_that_has_changed_is_taken_over(daemon: Daemon) -> None:
+    daemon.add_pool("www")
+    daemon.add_pool("shop")
+    daemon.start()
+    gone = daemon.pools.pop("shop")
+    daemon.add_pool("blog")
+    daemon.expect("belongs to no pool: closed")
+    upgrade(daemon)
+    assert daemon.get("/pid", pool="blog").status == 200
+    assert daemon.get("/pid").status == 200
+    assert daemon.workers("shop") == []
+    assert not os.path.exists(str(gone["listen"])) or os.unlink(str(gone["listen"])) is None
+
+
+# ── refused ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_with_a_broken_configuration_the_old_image_goes_on(served: Daemon) -> None:
+    before = served.family()
+    served.pools["www"]["pm.max_childern"] = 3
+    done = served.run("upgrade")
+    assert done.returncode == 1
+    assert "did you mean 'pm.max_children'?" in done.stderr
+    served.wait_log("upgrade refused: the new pyfpm does not start with this configuration")
+    served.expect(".")
+    assert served.family() == before
+    assert served.get("/pid").status == 200
+    del served.pools["www"]["pm.max_childern"]
+    upgrade(served)
+
+
+def _break(package: Path) -> str:
+    """What pip leaves when it is interrupted."""
+    path = package / "cli" / "main.py"
+    whole = path.read_text()
+    path.write_text("def def\n")
+    return whole
+
+
+def test_a_new_image_that_does_not_run_is_refused(served: Daemon) -> None:
+    path = served.stage.package / "cli" / "main.py"
+    whole = _break(served.stage.package)
+    try:
+        outcome = ask(served, Verb.UPGRADE)
+    finally:
+        path.write_text(whole)
+    assert outcome.code == 1
+    assert "SyntaxError" in outcome.text
+    served.expect("upgrade refused")
+    served.expect(".")
+    assert served.get("/pid").status == 200
+    assert served.run("status").returncode == 0
+
+
+# ── however it was started ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("arguments", [("-D",), ("start",), ("restart",)])
+def test_a_daemon_in_the_background(daemon: Daemon, arguments: tuple[str, ...]) -> None:
+    daemon.add_pool()
+    assert daemon.run(*arguments).returncode == 0
+    daemon.hold(int(daemon.pid_file.read_text()))
+    before = daemon.workers()
+    upgrade(daemon)
+    assert daemon.is_running
+    assert daemon.pid_file.read_text() == f"{daemon.pid}\n"
+    assert daemon.get("/pid").status == 200
+    assert daemon.workers() != before
+    assert daemon.run("stop").returncode == 0
+    assert daemon.wait_exit() == 0
+
+
+def test_with_names_that_are_relative(daemon: Daemon) -> None:
+    """Of the configuration, and of the command itself: both were meant from where it was started."""
+    daemon.add_pool()
+    daemon.write_config()
+    command = [f"../{daemon.stage.command.name}", "-c", daemon.config.name, "-D"]
+    done = subprocess.run(
+        command,
+        cwd=daemon.folder,
+        env=daemon.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done
+    daemon.hold(int(daemon.pid_file.read_text()))
+    upgrade(daemon)
+    assert daemon.get("/pid").status == 200
+
+
+def test_while_workers_come_and_go(daemon: Daemon) -> None:
+    """No worker is left over that the new image does not know."""
+    spares = {"pm.start_servers": 1, "pm.min_spare_servers": 1, "pm.max_spare_servers": 2, "pm.max_requests": 3}
+    daemon.add_pool("www", {"pm": "dynamic", "pm.max_children": 6, **spares})
+    daemon.start()
+    daemon.expect("pm.max_children")
+    with Load(daemon.address(), "/pid", clients=6) as load:
+        for _ in range(3):
+            upgrade(daemon)
+            load.wait_answers(20)
+    assert (load.lost, load.refused) == ([], 0)
+    known = report(daemon)
+    assert len(daemon.workers()) <= known.total + 1
+    daemon.send_signal(signal.SIGQUIT)
+    assert daemon.wait_exit() == 0
