@@ -349,7 +349,7 @@ class Generation:
             obeyed = not child.ready or (_obeyed(child, status) and last.stage not in IN_REQUEST)
             self.tally.killed += not obeyed
             self._log.say(Level.DEBUG if obeyed else Level.WARNING, how, self.name)
-        elif child.reason or died_young(lived, last.number):
+        elif not self._dismissed and (child.reason or died_young(lived, last.number)):
             self.tally.crashed += 1
             self._worker_failures.count(child.reason or how, now)
         else:
@@ -378,7 +378,7 @@ class Generation:
             processes.send_signal(child.pidfd, signal.SIGKILL)
         else:
             # Ordered and never born: a template that cannot fork is of no use, and the order ends with it.
-            self.templates.kill(f"the template was ordered to fork a worker, which was {reason}")
+            self.templates.kill(f"was ordered to fork a worker, which was {reason}")
 
     def _give_up_silent_peers(self, now: float) -> None:
         if not self.scoreboard.has(READING):

@@ -57,6 +57,7 @@ def run_master(configuration: Configuration, launch: Launch, log: ErrorLog) -> i
         kernel.adopt_orphans()
         setproctitle(f"{MASTER_TITLE} ({launch.config_path})")
         signals = undo.enter_context(watch_signals())
+        upgrade.let_signals_in()
         loop = Loop(time.monotonic, guard(log))
         undo.callback(loop.close)
         daemon = Daemon(configuration.global_, launch, log, loop, Notifier())
@@ -94,6 +95,7 @@ def _take_over(daemon: Daemon, legacy: Legacy) -> None:
     for name, old in legacy.pools.items():
         pool = daemon.pool(name)
         if pool is None:
+            upgrade.let_go(old)
             continue
         pool.common.listener.inherited = pool.common.listener.inherited and old.inherited
         upgrade.inherit_workers(pool, old, now)
@@ -158,7 +160,8 @@ class Master:
                 pool.terminate(number, now)
         for pool in self._daemon.all_pools():
             with self._guarded():
-                pool.reconcile(now, self._daemon.room())
+                # Nobody is ordered any more once the next image may take over: it would not know who was not yet born.
+                pool.reconcile(now, 0 if self._upgrade.is_due else self._daemon.room())
         if self.phase is Phase.STARTING:
             self._judge_start(now)
         elif self.phase is Phase.RUNNING:

@@ -69,7 +69,7 @@ class Templates:
                 self._begin(now)
         elif not template.ready:
             if deadlines.is_late(template.since, now, self._patience):
-                self.kill(f"{template.label()} was not ready within {self._patience:g} s")
+                self.kill(f"was not ready within {self._patience:g} s")
         elif not wanted:
             self.end(signal.SIGTERM, now)
         elif self.failures.streak.failures and deadlines.is_late(template.since, now, YOUNG):
@@ -89,7 +89,7 @@ class Templates:
     def kill(self, reason: str) -> None:
         """It does not do its part; its end is a failure for this reason."""
         if self.current is not None:
-            self.current.reason = reason
+            self.current.reason = f"{self.current.label()} {reason}"
             processes.send_signal(self.current.pidfd, signal.SIGKILL)
 
     def ask_files(self) -> bool:

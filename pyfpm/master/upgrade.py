@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING
 from pyfpm import __version__
 from pyfpm.errors import StartError
 from pyfpm.fork import fork_child
-from pyfpm.master import deadlines
+from pyfpm.master import deadlines, processes
 from pyfpm.messages import Verb
+from pyfpm.signals import WATCHED
 
 if TYPE_CHECKING:
     from pyfpm.master.control import Control, Request
@@ -169,6 +170,8 @@ class Upgrade:
             os.set_inheritable(number, True)
         command = command_line()
         self._daemon.log.notice(f"upgrading: exec of {' '.join(command)}")
+        # Until the new image listens to them, a signal would be the end of it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
         for pool in self._daemon.pools:
             pool.current.templates.end(signal.SIGTERM, 0.0)
         try:
@@ -178,6 +181,7 @@ class Upgrade:
                 {**os.environ, **self._daemon.notifier.environment(), VARIABLE: str(memory)},
             )
         except OSError as error:
+            let_signals_in()
             for number in legacy.descriptors():
                 os.set_inheritable(number, False)
             os.close(memory)
@@ -244,6 +248,28 @@ def announce(legacy: Legacy, control: Control, now: float) -> None:
         with contextlib.suppress(OSError):
             request = control.adopt(socket.socket(fileno=descriptor), Verb.UPGRADE, now)
             request.finish(0, f"upgraded from pyfpm {legacy.version} to {__version__}, pid {os.getpid()}")
+
+
+def let_signals_in() -> None:
+    """They are listened to now: what came while one image replaced the other is delivered."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+
+
+def let_go(old: OldPool) -> None:
+    """A pool that the new image does not have: its workers finish what they have in hand, its socket is tidied up."""
+    for worker in old.workers:
+        pidfd = processes.confirm_child(worker.pid)
+        if pidfd is not None:
+            processes.send_signal(pidfd, signal.SIGQUIT)
+            os.close(pidfd)
+        for descriptor in (worker.mailbox, *worker.pipes):
+            os.close(descriptor)
+    listener = socket.socket(fileno=old.listener)
+    address = listener.getsockname()
+    listener.detach()
+    if isinstance(address, str) and address.startswith("/") and not old.inherited:
+        with contextlib.suppress(OSError):
+            os.unlink(address)
 
 
 def inherit_workers(pool: Pool, old: OldPool, now: float) -> None:

@@ -18,21 +18,22 @@ class Files:
     """The source files, and compiled modules, behind everything in sys.modules; pyfpm's own are not looked at.
 
     A file is the same when its inode, size and time of change are: deploying by a new folder behind a symbolic link
-    changes the inode.
+    changes the inode. What was replaced while it was being loaded may be either the old or the new, so it has changed.
     """
 
     def __init__(self, stamps: dict[str, Stamp | None]) -> None:
         self._stamps = stamps
 
     @classmethod
-    def loaded(cls) -> Files:
-        """What is loaded now."""
+    def loaded(cls, began: int) -> Files:
+        """What is loaded now, since `began` (nanoseconds since 1970)."""
         paths = {getattr(module, "__file__", None) for name, module in list(sys.modules.items()) if not _is_ours(name)}
-        return cls({path: _stamp(path) for path in paths if isinstance(path, str)})
+        stamps = {path: _stamp(path) for path in paths if isinstance(path, str)}
+        return cls({path: None if stamp and stamp[2] >= began else stamp for path, stamp in stamps.items()})
 
     def changed(self) -> str:
         """The path of one that has changed, or ""."""
-        return next((path for path, stamp in self._stamps.items() if _stamp(path) != stamp), "")
+        return next((path for path, stamp in self._stamps.items() if stamp is None or _stamp(path) != stamp), "")
 
 
 def _is_ours(name: str) -> bool:
@@ -44,4 +45,5 @@ def _stamp(path: str) -> Stamp | None:
         found = os.stat(path)
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    # Not the time of modification, which rsync and tar set back.
+    return found.st_ino, found.st_size, found.st_ctime_ns

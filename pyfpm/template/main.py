@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 
 from pyfpm import kernel, messages
 from pyfpm.errors import ApplicationError
@@ -71,6 +72,7 @@ class Template:
         preload = self.settings["preload"]
         note = ""
         if preload != "no":
+            began = time.time_ns()
             gc.disable()  # what the import leaves is frozen below: collecting meanwhile only dirties pages
             with Leftovers() as leftovers:
                 self.application = load_application(self.settings["app"])
@@ -80,7 +82,7 @@ class Template:
                 # the import started goes with this one: it leads the process group.
                 messages.send(self.channel, messages.Unclean(text=note))
                 os.killpg(os.getpid(), signal.SIGKILL)
-            self.files = Files.loaded()
+            self.files = Files.loaded(began)
             gc.enable()
             gc.collect()
         # Frozen objects are never looked at by a worker's collector, so their pages stay shared.

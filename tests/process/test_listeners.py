@@ -157,7 +157,9 @@ def test_an_ipv4_client_of_a_dual_stack_listener_is_known_by_its_ipv4_address(da
 def test_the_backlog_is_what_was_asked_for(daemon: Daemon) -> None:
     daemon.add_pool("www", {"listen.backlog": 7})
     daemon.start()
-    done = subprocess.run(["ss", "-xlH"], capture_output=True, text=True, check=False, timeout=20) if _has_ss() else None
+    done = (
+        subprocess.run(["ss", "-xlH"], capture_output=True, text=True, check=False, timeout=20) if _has_ss() else None
+    )
     if done is None:
         pytest.skip("no ss(8) on this machine")
     (line,) = [line for line in done.stdout.splitlines() if str(socket_of(daemon)) in line]
