@@ -4,7 +4,7 @@ Runs in: whoever asks for it: `python -m tests.bench.bad_deploy [--quick] [--wri
 Fails by: exit code 1 when a server does not take part, or when pyfpm lets a visitor notice.
 
 Two workers, a visitor every 25 ms whatever becomes of the others, and code that answers "old". The code is broken, the
-server is told to reload in the way that its manual recommends, and for ten seconds every answer is noted. Then good
+server is told to reload gracefully, and for ten seconds every answer is noted. Then good
 code is put in its place, and the same reload is asked for again.
 """
 
@@ -153,8 +153,11 @@ INTRODUCTION = """# What a broken deploy does to the visitors
 
 Written by `python -m tests.bench.bad_deploy --write docs/bad-deploys.md`. Every server runs with two workers and code
 that answers `old`; forty visitors come in each second, whatever becomes of those before them, and wait at most five
-seconds. The code (or, for pyfpm, its settings) is broken, the server is asked for the graceful reload that its manual
-recommends, and for ten seconds each answer is noted. Then good code is deployed and the same reload is asked for again.
+seconds. The code (or, for pyfpm, its settings) is broken, the server is asked for its graceful reload, and for ten
+seconds each answer is noted. Then good code is deployed and the same reload is asked for again.
+
+pyfpm has `reload_timeout = 4s`, so that a hanging import is refused while somebody watches, and in the rows "raises in
+every request" `reload_probe = /health`; the others have nothing of the kind, and no way to say that a reload failed.
 
 *Errors* are answers other than 200, connections closed or reset without one, and none within five seconds. *Refused*
 are connections that were not made. *Respawns the old code*: in pyfpm a worker is killed after the refused reload, and

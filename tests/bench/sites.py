@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from tests.bench.peers import HERE, Gunicorn, Peer, Php, Place, Pyfpm, Uwsgi
-from tests.bench.processes import tree
+from tests.bench.processes import children, title, tree
 from tests.bench.visitors import Target
 
 STOP_SECONDS = 10.0
@@ -78,7 +78,7 @@ class Site(Peer):
         self._place(self.folder / self.file, code)
 
     def reload(self) -> Said:
-        """Ask for the graceful reload that the server's manual recommends for new code."""
+        """Ask for the server's graceful reload."""
         raise NotImplementedError
 
     def start(self) -> None:
@@ -298,6 +298,11 @@ class PyfpmSite(Site, Pyfpm):
         self.configure()
         return self.verb("-F")
 
+    def workers(self) -> list[int]:
+        """Those that serve now; one that is leaving has no title."""
+        titles = {pid: _title(pid) for pid in children(self.master)}
+        return [pid for pid, text in titles.items() if text.startswith("pyfpm: pool ") and "template" not in text]
+
     def verb(self, *words: str) -> list[str]:
         """The command line that says something to this daemon."""
         root = [] if self.place.user or os.geteuid() else ["-R"]
@@ -307,8 +312,9 @@ class PyfpmSite(Site, Pyfpm):
         done = subprocess.run(
             self.verb("reload"), capture_output=True, text=True, timeout=RELOAD_SECONDS, check=False, cwd=self.folder
         )
-        said = (done.stdout + done.stderr).replace(str(self.folder), "/srv/shop").strip().splitlines()
-        return Said(done.returncode, said[-1].strip() if said else "")
+        # The reason is the first line of stderr; a traceback may follow.
+        first = (done.stderr or done.stdout).partition("\n")[0].removeprefix("pyfpm: ")
+        return Said(done.returncode, first.replace(str(self.folder), "/srv/shop"))
 
     def section(self, name: str, listen: str) -> str:
         """One pool's."""
@@ -334,6 +340,13 @@ class DjangoSite(PyfpmSite):
     def install(self) -> str:
         self.python = self._environment("django", "django") / "bin" / "python"
         return f"{super().install()}, Django"
+
+
+def _title(pid: int) -> str:
+    try:
+        return title(pid)
+    except OSError:
+        return ""
 
 
 # ── a run ───────────────────────────────────────────────────────────────────────────────────────────────────────────
