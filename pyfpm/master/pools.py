@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyfpm.master.backlog import Backlog
 
 STOPPING = "the daemon is stopping"
+EPISODE_GAP = 10.0  # seconds without a shortage, and the next one is another
 # Deaths by these say that the process is broken, not that somebody killed it (PHP-FPM's emergency restart).
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS)
 
@@ -51,7 +52,7 @@ class Pool:
         self._remains: Generation | None = None  # workers of an image before this one, until ours serve
         self._knocked = False  # a connection came while nobody was idle
         self._listening_for_knocks = False
-        self._at_limit = False
+        self._short_at: float | None = None  # when it last needed more workers than it may have
         self._fresh = True
         self._unused_since: float | None = None
         self._is_down = False  # it was said that it does not serve
@@ -216,7 +217,7 @@ class Pool:
         start = self._make_room(generation, census, orders, plan, room, now)
         generation.want(start, now, keep_template=self._keeps_template(census, orders, now))
         generation.dismiss([child for _, child in idle[: orders.retire]], now)
-        self._note_limit(orders, plan)
+        self._note_limit(orders, plan, now)
         self._listen_for_need(generation, census, orders, plan, now)
 
     def _waiting(self, census: Census, plan: Plan) -> int:
@@ -249,13 +250,16 @@ class Pool:
         self._unused_since = self._unused_since or now
         return not deadlines.is_late(self._unused_since, now, limit)
 
-    def _note_limit(self, orders: Orders, plan: Plan) -> None:
-        if orders.short and not self._at_limit:
+    def _note_limit(self, orders: Orders, plan: Plan, now: float) -> None:
+        """Once an episode: in the thick of it there is a worker idle for a moment every few milliseconds."""
+        if not orders.short:
+            return
+        if self._short_at is None or deadlines.is_late(self._short_at, now, EPISODE_GAP):
             self.times_at_limit += 1
             self.common.log.warning(
                 f"server reached pm.max_children setting ({plan.most}), consider raising it", self.name
             )
-        self._at_limit = bool(orders.short)
+        self._short_at = now
 
     def _note_service(self) -> None:
         """Say when it stops serving, and when it serves again; the start has its own words."""

@@ -117,13 +117,15 @@ def test_a_configuration_that_has_changed_is_taken_over(daemon: Daemon) -> None:
     daemon.add_pool("shop")
     daemon.start()
     gone = daemon.pools.pop("shop")
+    old = Watched(daemon.workers("shop")[0])
     daemon.add_pool("blog")
     daemon.expect("belongs to no pool: closed")
     upgrade(daemon)
     assert daemon.get("/pid", pool="blog").status == 200
     assert daemon.get("/pid").status == 200
-    assert daemon.workers("shop") == []
-    assert not os.path.exists(str(gone["listen"])) or os.unlink(str(gone["listen"])) is None
+    old.wait_exit()
+    old.close()
+    assert not os.path.exists(str(gone["listen"]))
 
 
 # ── refused ─────────────────────────────────────────────────────────────────────────────────────────────────────────
