@@ -1,7 +1,7 @@
 """How to fail: whose fault it was, where, and what to try.
 
 Runs in: every process, Python 3.9 and up.   Pure: no system call, no clock, no log.
-The only file that subclasses Exception.
+The only file that subclasses exceptions.
 """
 
 from __future__ import annotations
@@ -28,6 +28,13 @@ class PeerGone(PyfpmError):
 
 class ApplicationError(PyfpmError):
     """The application broke its contract (PEP 3333), or could not be loaded."""
+
+
+class RequestTimeout(BaseException):
+    """The request has used up its time (request_terminate_timeout). Raised in the application, as pyfpm.RequestTimeout.
+
+    No Exception, so that what is written against errors of the application's own does not swallow it.
+    """
 
 
 class MessageError(PyfpmError):

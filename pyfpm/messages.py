@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import ClassVar
 
 LARGEST_TEXT = 96 * 1024  # a packet must fit the socket's send buffer, 208 KiB by default
-MOST_DESCRIPTORS = 4
+MOST_DESCRIPTORS = 5
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -74,13 +74,14 @@ class Greeting(Message):
 class ForkWorker(Message):
     """Fork a worker for `slot`, which must answer reload_probe before it is ready if `must_prove_itself`.
 
-    Descriptors: its mailbox, stdout, stderr and, if the pool has one, the access log.
+    Descriptors: its mailbox, stdout, stderr; the trace pipe if requests have time limits; the access log if there is
+    one.
     """
 
     kind = b"F"
     layout = struct.Struct("<IB")
     fields = ("slot", "must_prove_itself")
-    descriptors_allowed = (3, 4)
+    descriptors_allowed = (3, 5)
     slot: int
     must_prove_itself: int
 
@@ -155,9 +156,15 @@ class Born(Message):
 
 
 class Ready(Message):
-    """The worker has the application and accepts connections."""
+    """The worker has the application and accepts connections.
+
+    `main_thread` is how stack dumps name its main thread; 0 if it cannot be asked for one.
+    """
 
     kind = b"R"
+    layout = struct.Struct("<Q")
+    fields = ("main_thread",)
+    main_thread: int
 
 
 class Leaving(Message):
@@ -181,6 +188,15 @@ class GiveUp(Message):
     """The peer of request `number` has been silent too long: give it up, if it is still the one in hand."""
 
     kind = b"T"
+    layout = struct.Struct("<Q")
+    fields = ("number",)
+    number: int
+
+
+class TimedOut(Message):
+    """Request `number` has had its time: end it, if it is still the one in hand."""
+
+    kind = b"M"
     layout = struct.Struct("<Q")
     fields = ("number",)
     number: int
@@ -253,6 +269,7 @@ _KINDS: dict[bytes, type[Message]] = {
         Ready,
         NewAccessLog,
         GiveUp,
+        TimedOut,
         Ask,
         Progress,
         Verdict,

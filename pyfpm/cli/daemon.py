@@ -15,8 +15,8 @@ from pyfpm.config.load import load
 from pyfpm.config.render import dump
 from pyfpm.errors import EXIT_CONFIG, ConfigError, Problem, StartError
 from pyfpm.fork import EXIT_INTERNAL
-from pyfpm.logs.error_log import ErrorLog, Level
-from pyfpm.logs.files import LogFile
+from pyfpm.logs.error_log import ErrorLog, open_sink
+from pyfpm.master.daemon import manner_of
 from pyfpm.master.daemonize import Announce, in_background, in_foreground
 from pyfpm.master.main import Launch, run_master
 from pyfpm.master.preflight import examine, notices
@@ -86,12 +86,11 @@ def start(configuration: Configuration, options: Options, log: ErrorLog) -> int:
     daemonize = settings.daemonize if options.daemonize is None else options.daemonize
     if is_upgrade(os.environ):
         daemonize = False  # the image before this one is in the background already, if it was to be
-    log.level = Level[settings.log_level.upper()]
-    log.limit = settings.log_limit
+    log.speak(manner_of(settings))
     to_terminal = not daemonize and sys.stderr.isatty()
     if not (options.force_stderr or to_terminal) or daemonize:
         try:
-            log.write_to(LogFile(settings.error_log))
+            log.write_to(open_sink(settings.error_log))
         except OSError as error:
             log.error(f"failed to open error_log ({settings.error_log}): {error.strerror} ({error.errno})")
             return EXIT_CONFIG

@@ -33,7 +33,13 @@ from pyfpm.config.values import (
     PATH,
     PATH_LIST,
     PATH_OR_NONE,
+    PING_PATH,
+    PING_RESPONSE,
+    POOL_LOG_FILE,
     PROBE,
+    REAL_TIME_SIGNAL,
+    STATUS_PATH,
+    SYSLOG_FACILITY,
     TEXT,
     URI_PATH,
     YES_OR_NO,
@@ -92,12 +98,34 @@ class GlobalSettings(Settings):
     error_log: str | None = directive(
         "error_log",
         LOG_FILE,
-        "The log of the daemon and of what its pools' workers print.",
+        "The log of the daemon and of what its pools' workers print. `syslog`: to /dev/log, each line with the "
+        "priority of its level.",
         base=STATE_FOLDER,
         default_words=f"`{STATE_FOLDER}/{DEFAULT_ERROR_LOG}`; stderr when not started as root",
-        differs="`syslog` is not in this version. Who is not root has no right to /var/log, so without this directive "
-        "the log goes to stderr then.",
+        differs="who is not root has no right to /var/log, so without this directive the log goes to stderr then. To "
+        "syslog, the priority is that of the message, where it is that of log_level there.",
         example="/var/log/pyfpm.log",
+    )
+    syslog_ident: str = directive(
+        "syslog.ident",
+        TEXT,
+        "The name that stands before each line in the log of syslog.",
+        default="pyfpm",
+        differs="the default is php-fpm there.",
+    )
+    syslog_facility: int = directive(
+        "syslog.facility",
+        SYSLOG_FACILITY,
+        "What syslog sorts the lines by.",
+        default=3,
+    )
+    log_format: str = directive(
+        "log_format",
+        one_of("text", "json"),
+        "How events look in the error log. `text`: PHP-FPM's lines. `json`: a JSON object for each event, a traceback "
+        "included.",
+        origin=OWN,
+        default="text",
     )
     log_buffering: bool = directive(
         "log_buffering",
@@ -436,6 +464,35 @@ class PoolSettings(Settings):
         default=0.0,
         example="1d",
     )
+    pm_status_path: str | None = directive(
+        "pm.status_path",
+        STATUS_PATH,
+        "The path of the status page: how the pool is, in the formats that `?html`, `?xml`, `?json` and `?openmetrics` "
+        "name, or as plain text; with `full`, each worker too. A worker of the pool answers it. Keep the public from "
+        "it in the front server.",
+        default_words="none",
+        differs="it is matched however the front server passes the path, and needs no SCRIPT_FILENAME. What is not "
+        "known is shown as unknown, and there are more fields behind those of PHP-FPM. `openmetrics` has metrics of "
+        "pyfpm's own names; with `compat=phpfpm` they have PHP-FPM's names.",
+        example="/status",
+        for_template=True,
+    )
+    ping_path: str | None = directive(
+        "ping.path",
+        PING_PATH,
+        "The path of the ping page, which only tells that the pool answers. A worker of the pool answers it, and not "
+        "the application.",
+        default_words="none",
+        example="/ping",
+        for_template=True,
+    )
+    ping_response: str = directive(
+        "ping.response",
+        PING_RESPONSE,
+        "What the ping page says.",
+        default="pong",
+        for_template=True,
+    )
     pm_fail_fast_timeout: float = directive(
         "pm.fail_fast_timeout",
         duration(zero=True),
@@ -477,6 +534,16 @@ class PoolSettings(Settings):
         default=1,
     )
 
+    error_log: str | None = directive(
+        "error_log",
+        POOL_LOG_FILE,
+        "A log of the pool's own: what its processes say and print goes there and not to the log of the daemon; what "
+        "the daemon says of the pool goes to both. A new file belongs to the pool's user.",
+        origin=OWN,
+        default_words="none; all of it goes to the log of the daemon",
+        example="/var/log/pyfpm/$pool.log",
+    )
+
     # ── requests ────────────────────────────────────────────────────────────────────────────────────────────────────
     access_log: str | None = directive(
         "access.log",
@@ -503,6 +570,62 @@ class PoolSettings(Settings):
         default_words="none",
         example="/health",
         for_template=True,
+    )
+    slowlog: str | None = directive(
+        "slowlog",
+        PATH,
+        "The file where a slow request leaves the stacks of all threads of its worker. It is opened for each entry, by "
+        "the user of the master; its folder should not belong to the pool.",
+        default_words="none",
+        example="log/$pool.slow.log",
+    )
+    request_slowlog_timeout: float = directive(
+        "request_slowlog_timeout",
+        duration(zero=True),
+        "A request that takes longer leaves an entry in slowlog, once; 0 for never.",
+        default=0.0,
+        differs="fractions of a second are allowed; nothing is traced or stopped, the worker writes the stacks itself.",
+        example="5s",
+    )
+    request_slowlog_trace_depth: int = directive(
+        "request_slowlog_trace_depth",
+        number(1, refusal="request_slowlog_trace_depth value must be greater than 0"),
+        "The most calls shown of each thread's stack, the most recent ones.",
+        default=20,
+    )
+    slowlog_signal: int = directive(
+        "slowlog_signal",
+        REAL_TIME_SIGNAL,
+        "The signal that makes a worker write its stacks, for the slow log and before a request is ended. Choose "
+        "another one if the application uses this one itself.",
+        origin=OWN,
+        default=8,
+        example="SIGRTMIN+12",
+    )
+    request_terminate_timeout: float = directive(
+        "request_terminate_timeout",
+        duration(zero=True),
+        "A request that takes longer is ended: its stacks are logged, `pyfpm.RequestTimeout` is raised in it and its "
+        "client gets 504; if that does not help, its worker is killed. 0 for never.",
+        default=0.0,
+        differs="it is exact to a tenth of a second, an idle kept connection is never meant, and workers that do not "
+        "obey are killed.",
+        example="30s",
+        for_template=True,
+    )
+    request_terminate_grace: float = directive(
+        "request_terminate_grace",
+        duration(zero=True),
+        "The time between the exception of request_terminate_timeout and the end of a worker that does not obey it; 0 "
+        "to kill it at once.",
+        origin=OWN,
+        default=3.0,
+    )
+    request_terminate_timeout_track_finished: bool = directive(
+        "request_terminate_timeout_track_finished",
+        YES_OR_NO,
+        "Let request_terminate_timeout hold, too, for what a request still does after `pyfpm.finish_request`.",
+        default=False,
     )
     request_head_timeout: float = directive(
         "request_head_timeout",

@@ -35,6 +35,7 @@ def problems_of(pools: Sequence[PoolSettings], earlier: Collection[Problem] = ()
     problems = [problem for pool in pools for problem in (*_two_interpreters(pool), *_constant_log_line(pool))]
     for pool in pools:
         problems.extend(_spare_servers(pool, amiss))
+        problems.extend(_slow_requests(pool, amiss))
     for first, second in combinations(pools, 2):
         problems.extend(_same_address(first, second))
     return problems
@@ -137,6 +138,18 @@ def _disorder_of_spares(pool: PoolSettings, known: Collection[str]) -> Iterator[
         yield _problem(pool, "pm_start_servers", reason, "leave it out to start half way between them")
 
 
+def _slow_requests(pool: PoolSettings, amiss: Collection[tuple[str, str]]) -> Iterator[Problem]:
+    """PHP-FPM's two conditions for the slow log, in its words."""
+    timeout, log = _name("request_slowlog_timeout"), _name("slowlog")
+    slow, terminate = pool.request_slowlog_timeout, pool.request_terminate_timeout
+    if slow and not pool.slowlog and (pool.where("slowlog"), log) not in amiss:
+        reason = f"'{log}' must be specified for use with '{timeout}'"
+        yield _problem(pool, "request_slowlog_timeout", reason, f"write {log} = a path")
+    if slow and terminate and slow > terminate:
+        reason = f"'{timeout}' ({slow:g}) can't be greater than '{_name('request_terminate_timeout')}' ({terminate:g})"
+        yield _problem(pool, "request_slowlog_timeout", reason)
+
+
 def _problem(pool: PoolSettings, attribute: str, reason: str, advice: str = "") -> Problem:
     return Problem(pool.where(attribute), _name(attribute), f"[pool {pool.name}] {reason}", advice)
 
@@ -149,6 +162,10 @@ def _without_effect(pool: PoolSettings) -> Iterator[str]:
     """Directives of pyfpm's own. Those that PHP-FPM has for another `pm` are passed over in silence, as it does."""
     if pool.pm_template_idle_timeout and pool.pm != ONDEMAND:
         yield f"[pool {pool.name}] {_name('pm_template_idle_timeout')} has no effect with {_name('pm')} = {pool.pm}"
+    if pool.ping_path is not None and pool.ping_path == pool.pm_status_path:
+        yield f"[pool {pool.name}] {_name('pm_status_path')} has no effect: it is {_name('ping_path')} too"
+    if pool.slowlog and not pool.request_slowlog_timeout:
+        yield f"[pool {pool.name}] {_name('slowlog')} has no effect without {_name('request_slowlog_timeout')}"
     if pool.pm_max_requests_jitter and not pool.pm_max_requests:
         yield f"[pool {pool.name}] {_name('pm_max_requests_jitter')} has no effect without {_name('pm_max_requests')}"
 

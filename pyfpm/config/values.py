@@ -21,6 +21,7 @@ _LARGEST_INT = 2**31 - 1
 _LARGEST_LIMIT = 2**63 - 1
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST = 365 * 86400
+_REAL_TIME_SIGNALS = 29  # beyond the first: Linux has 64 signals, and musl begins at 35
 _WORDS = {"1": True, "yes": True, "true": True, "on": True, "0": False, "no": False, "false": False, "off": False}
 
 
@@ -90,6 +91,29 @@ def read_uri_path(text: str) -> str:
     return refuse_nul(text)
 
 
+def own_page(noun: str) -> Callable[[str], str]:
+    """Reads the path of a page that pyfpm answers itself: PHP-FPM's rules, in its words."""
+
+    def read(text: str) -> str:
+        if not text.startswith("/"):
+            raise ValueError(f"the {noun} path '{text}' must start with a '/'", f"write /{text}")
+        if len(text) < len("/x"):
+            raise ValueError(f"the {noun} path '{text}' is not long enough", f"write /{noun}")
+        if not re.fullmatch(r"[A-Za-z0-9/_.~-]+", text):
+            raise ValueError(
+                f"the {noun} path '{text}' must contain only the following characters '[alphanum]/_-.~'"
+            )
+        return text
+
+    return read
+
+
+def read_ping_response(text: str) -> str:
+    if not text:
+        raise ValueError(f"the ping response page '{text}' is not long enough", "leave it out for 'pong'")
+    return refuse_nul(text)
+
+
 def read_probe(text: str) -> str:
     """ "/path?query", "//host/path?query", or nothing."""
     if not re.fullmatch(r"[!-~]*", text) or "#" in text:
@@ -111,6 +135,9 @@ ENVIRONMENT_VALUE = Kind(refuse_nul, str, "text, which may be empty", natives=(i
 MOUNT = Kind(read_mount, str, "empty, or a path that begins with `/` and does not end with one")
 APPLICATION = Kind(read_application, str, "`module:callable`; both may have dots")
 URI_PATH = Kind(read_uri_path, str, "a path that begins with `/`")
+STATUS_PATH = Kind(own_page("status"), str, "a path that begins with `/`: letters, digits and `/_-.~`")
+PING_PATH = Kind(own_page("ping"), str, "a path that begins with `/`: letters, digits and `/_-.~`")
+PING_RESPONSE = Kind(read_ping_response, str, "text")
 PROBE = Kind(read_probe, str, "`/path`, `/path?query` or `//host/path?query`")
 
 
@@ -160,10 +187,23 @@ def rebase_chroot(path: str, base: str) -> str:
     return (base.rstrip("/") + path[len(PREFIX_VARIABLE) :]) or "/"
 
 
-def read_log_file(text: str) -> str:
-    if text == "syslog":
-        raise ValueError("'syslog' is not in this version", "write a file, or /dev/stderr under systemd")
+def read_pool_log_file(text: str) -> str:
+    if text == SYSLOG:
+        raise ValueError(f"'{SYSLOG}' is for [global]", "leave the directive out to use the log of the daemon")
     return read_text(text)
+
+
+def read_facility(text: str) -> int:
+    """The number of a facility of syslog(3), by its name in any case or as it is."""
+    if re.fullmatch(r"[0-9]{1,2}", text) and int(text) <= _LARGEST_FACILITY:
+        return int(text)
+    if text.lower() not in _FACILITIES:
+        raise ValueError(f"invalid value '{text}'", f"use {_or(list(_FACILITIES))}")
+    return _FACILITIES[text.lower()]
+
+
+def show_facility(number: int) -> str:
+    return next((name for name, one in _FACILITIES.items() if one == number), str(number))
 
 
 def read_path_list(text: str) -> tuple[str, ...]:
@@ -171,9 +211,38 @@ def read_path_list(text: str) -> tuple[str, ...]:
 
 
 NOWHERE = "none"
+SYSLOG = "syslog"
+_LARGEST_FACILITY = 23
+_FACILITIES = {
+    "auth": 4,
+    "authpriv": 10,
+    "cron": 9,
+    "daemon": 3,
+    "ftp": 11,
+    "kern": 0,
+    **{f"local{number}": 16 + number for number in range(8)},
+    "lpr": 6,
+    "mail": 2,
+    "news": 7,
+    "syslog": 5,
+    "user": 1,
+    "uucp": 8,
+}
 
 PATH = Kind(read_text, str, "a path", rebase=lambda path, base: join_path(base, path))
-LOG_FILE = Kind(read_log_file, str, "a path", rebase=lambda path, base: join_path(base, path))
+LOG_FILE = Kind(
+    read_text,
+    str,
+    f"a path, or `{SYSLOG}`",
+    rebase=lambda path, base: path if path == SYSLOG else join_path(base, path),
+)
+POOL_LOG_FILE = Kind(read_pool_log_file, str, "a path", rebase=lambda path, base: join_path(base, path))
+SYSLOG_FACILITY = Kind(
+    read_facility,
+    show_facility,
+    f"{_or([f'`{name}`' for name in _FACILITIES])}, or a number up to {_LARGEST_FACILITY}",
+    natives=(int,),
+)
 PATH_OR_NONE = Kind(
     read_text,
     str,
@@ -243,6 +312,22 @@ CORE_LIMIT = Kind(
 )
 YES_OR_NO = Kind(read_yes_or_no, lambda value: "yes" if value else "no", "`yes` or `no`", natives=(bool,))
 MODE = Kind(read_mode, lambda mode: f"0{mode:03o}", "an octal mode such as `0660`")
+
+
+def read_signal(text: str) -> int:
+    found = re.fullmatch(r"(?:SIG)?RTMIN(?:\+([0-9]{1,2}))?", text, re.IGNORECASE | re.ASCII)
+    if not found or int(found[1] or 0) > _REAL_TIME_SIGNALS:
+        advice = f"write SIGRTMIN+n with n from 0 to {_REAL_TIME_SIGNALS}, as in SIGRTMIN+8"
+        raise ValueError(f"'{text}' is no real-time signal", advice)
+    return int(found[1] or 0)
+
+
+def show_signal(offset: int) -> str:
+    return f"SIGRTMIN+{offset}"
+
+
+# As an offset: which number the first one has is up to the C library.
+REAL_TIME_SIGNAL = Kind(read_signal, show_signal, f"a real-time signal, `SIGRTMIN+n` with n up to {_REAL_TIME_SIGNALS}")
 
 
 def duration(*, zero: bool) -> Kind:

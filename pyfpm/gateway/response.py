@@ -34,7 +34,7 @@ class Response:
 
     __slots__ = (
         "_bodyless", "_end", "_head", "_head_only", "_length", "_make_head", "_send", "_start", "_stdout", "_whole",
-        "_write", "body_bytes", "finished", "headers", "request_id", "sent", "status",
+        "_write", "body_bytes", "finished", "headers", "ignored", "is_last", "request_id", "sent", "status",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +66,7 @@ class Response:
         self.sent = False  # the head is out
         self.finished = False  # and so is the end
         self.body_bytes = 0
+        self.is_last = False  # the connection ends with this answer, and so does what the client gets of the code
 
     @property
     def started(self) -> bool:
@@ -114,6 +115,14 @@ class Response:
             close = getattr(result, "close", None)
             if close is not None:
                 close()
+
+    def finish(self) -> None:
+        """End the answer here; what the application gives from now on is counted in `ignored` and not sent."""
+        if not self._head:
+            raise ApplicationError("pyfpm.finish_request was called before start_response")
+        self._close()
+        self.is_last = True
+        self.ignored = 0
 
     def plain_answer(self, status: str, text: str = "") -> None:
         """Answer in place of the application, while nothing is sent. The page shows `text`, or the status's reason."""
@@ -173,6 +182,9 @@ class Response:
             self._close()
             return
         size = len(block)
+        if self.is_last:
+            self.ignored += size
+            return
         total = self.body_bytes + size
         length = self._length
         if length is not None and total > length:

@@ -7,7 +7,7 @@ Fails by: PyfpmError, in PHP-FPM's words, for a code or modifier that is none. W
 from __future__ import annotations
 
 from pyfpm.errors import PyfpmError
-from pyfpm.logs.timestamp import stamp
+from pyfpm.logs.timestamp import iso_stamp, stamp
 
 TYPE_CHECKING = False  # typing itself would cost every worker memory
 if TYPE_CHECKING:
@@ -144,13 +144,8 @@ _MODIFIED: dict[str, Callable[[str, str], Getter]] = {
 
 
 def _iso_time() -> Getter:
-    show = stamp("%Y-%m-%dT%H:%M:%S%z")
-
-    def get(entry: Entry) -> str:
-        text = show(entry.accepted)
-        return f"{text[:19]}.{int(entry.accepted % 1 * 1000):03d}{text[19:22]}:{text[22:]}"
-
-    return get
+    show = iso_stamp()
+    return lambda entry: show(entry.accepted)
 
 
 def _text_of(name: str) -> Getter:

@@ -1,4 +1,4 @@
-"""The daemon's log, in PHP-FPM's lines: `[21-Nov-2026 20:52:49] NOTICE: [pool www] text`.
+"""The daemon's log and those of its pools: `[21-Nov-2026 20:52:49] NOTICE: [pool www] text`, or JSON.
 
 Runs in: master, as root; anyone at the command line.   Not pure: it writes, and asks for the master's pid.
 Fails by: a line that cannot be written is lost and counted, and the count is logged when writing works again.
@@ -8,58 +8,76 @@ from __future__ import annotations
 
 import contextlib
 import os
-from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from pyfpm.logs.escapes import escape_line
-from pyfpm.logs.timestamp import stamp
+from pyfpm.logs.events import Event, Level, Manner
+from pyfpm.logs.files import LogFile
+from pyfpm.logs.layouts import Frame, Layout, Reader
+from pyfpm.logs.syslog import Syslog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from pyfpm.logs.files import LogFile
+__all__ = ["ErrorLog", "Level", "Manner", "PoolLog", "Sink", "is_journal", "open_sink"]
 
 STDERR = 2
+SYSLOG = "syslog"
+Sink = LogFile | Syslog
 
 
-class Level(IntEnum):
-    """How bad: warning is odd and going on; error lost a request or a child; alert lost a pool or the daemon."""
+def open_sink(path: str | None) -> Sink:
+    """What `error_log` names; None for standard error. OSError: it cannot be opened."""
+    return Syslog() if path == SYSLOG else LogFile(path)
 
-    DEBUG = 1
-    NOTICE = 2
-    WARNING = 3
-    ERROR = 4
-    ALERT = 5
+
+def is_journal(environ: Mapping[str, str], descriptor: int = STDERR) -> bool:
+    """Whether a descriptor leads to systemd's journal: systemd.exec(5), JOURNAL_STREAM."""
+    with contextlib.suppress(OSError):
+        status = os.fstat(descriptor)
+        return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+    return False
 
 
 class ErrorLog:
-    """Says what happened, first to standard error, then to the file of `write_to`."""
+    """Says what happened, first to standard error, then to the sink of `write_to`."""
 
     def __init__(self, level: Level = Level.NOTICE, limit: int = 1024, *, clock: Callable[[], float]) -> None:
-        self.level = level
-        self.limit = limit
-        self._clock = clock
-        self._stamp = stamp("%d-%b-%Y %H:%M:%S")
-        self._file: LogFile | None = None
+        self.clock = clock
+        self._manner = Manner(level, limit)
+        self._stderr_layout = Layout(Reader.JOURNAL if is_journal(os.environ) else Reader.FILE)
+        self._sink: Sink | None = None
+        self._layout = self._stderr_layout
         self._mirror = True
 
-    def write_to(self, file: LogFile | None) -> None:
-        """From now on lines go to this file; None: to standard error (a terminal in the foreground, or -O)."""
-        self._file = file
+    @property
+    def manner(self) -> Manner:
+        return self._manner
+
+    def speak(self, manner: Manner) -> None:
+        """From now on in this manner; the logs of pools follow."""
+        self._manner = manner
+
+    def write_to(self, sink: Sink | None) -> None:
+        """From now on lines go to this sink; None: to standard error (a terminal in the foreground, or -O)."""
+        self._sink = sink
+        if sink is None or sink.is_stderr:
+            self._layout = self._stderr_layout
+        else:
+            self._layout = Layout(Reader.SYSLOG if isinstance(sink, Syslog) else Reader.FILE)
 
     @property
-    def file(self) -> LogFile | None:
+    def sink(self) -> Sink | None:
         """What lines go to; None for standard error."""
-        return self._file
+        return self._sink
 
     def launched(self) -> None:
-        """The start is over: what it had to say was seen, from now on only the file is written."""
+        """The start is over: what it had to say was seen, from now on only the sink is written."""
         self._mirror = False
 
     def reopen(self) -> None:
         """Open the file anew. OSError: it could not be opened, and the old one stays in use."""
-        if self._file is not None:
-            self._file.reopen()
+        if self._sink is not None:
+            self._sink.reopen()
 
     def debug(self, text: str, pool: str | None = None, detail: str = "") -> None:
         self.say(Level.DEBUG, text, pool, detail)
@@ -77,44 +95,81 @@ class ErrorLog:
         self.say(Level.ALERT, text, pool, detail)
 
     def say(self, level: Level, text: str, pool: str | None = None, detail: str = "") -> None:
-        """One event. Each line of `detail` (a traceback) becomes a line with the same head."""
-        if level < self.level:
-            return
-        head = self.head(level)
-        if pool is not None:
-            head += escape_line(f"[pool {pool}] ")
-        for part in (text, *detail.rstrip("\n").split("\n")) if detail else (text,):
-            line = self._cut(head + escape_line(part))
+        """One event. Each line of `detail` (a traceback) becomes a line with the same head, or all one JSON object."""
+        if level >= self.manner.level:
+            self.tell(Event(self.clock(), level, text, os.getpid(), pool, detail))
+
+    def relay(self, level: Level, text: str, pool: str, speaker: str, pid: int) -> None:
+        """What a process of a pool wants logged: `text` may have lines of detail, `speaker` is its name for people."""
+        if level >= self.manner.level:
+            first, _, detail = text.partition("\n")
+            self.tell(Event(self.clock(), level, first, pid, pool, detail, speaker))
+
+    def tell(self, event: Event) -> None:
+        manner = self.manner
+        for line in self._layout.lines(event, manner):
             self._write(line)
-            if self._mirror and level >= Level.NOTICE and self._file is not None and not self._file.is_stderr:
+        if self._mirror and event.level >= Level.NOTICE and self._sink is not None and not self._sink.is_stderr:
+            for line in self._stderr_layout.lines(event, manner):
                 _write_stderr(line)
+
+    def frame(self, pool: str, pid: int, stream: str, *, decorate: bool) -> Frame:
+        """What stands round a line that a worker begins to print now."""
+        event = Event(self.clock(), Level.WARNING, "", pid, pool, stream=stream)
+        return self._layout.frame(event, self.manner, decorate=decorate)
 
     def raw(self, line: bytes) -> None:
         """One finished line, newline included: a worker's output. No level hides it."""
         self._write(line)
 
-    def head(self, level: Level = Level.WARNING) -> bytes:
-        """The beginning of a line of now, up to and with the blank before the text."""
-        now = self._clock()
-        if self.level is not Level.DEBUG:
-            return f"[{self._stamp(now)}] {level.name}: ".encode()
-        # As PHP-FPM: who debugs wants microseconds and the pid, on lines of every level.
-        return f"[{self._stamp(now)}.{int(now % 1 * 1e6):06d}] {level.name}: pid {os.getpid()}, ".encode()
-
-    def _cut(self, line: bytes) -> bytes:
-        if len(line) < self.limit:
-            return line + b"\n"
-        # decode(..., "ignore") drops the half of a character at the cut.
-        return line[: self.limit - 4].decode("utf-8", "ignore").encode() + b"...\n"
-
     def _write(self, line: bytes) -> None:
-        file = self._file
-        if file is None:
+        sink = self._sink
+        if sink is None:
             _write_stderr(line)
             return
-        if file.write(line) and file.lost:
-            lost, reason = file.take_lost()
+        if sink.write(line) and sink.lost:
+            lost, reason = sink.take_lost()
             self.warning(f"{lost} log lines were lost: {reason}")
+
+
+class PoolLog(ErrorLog):
+    """The log of a pool that may have a file of its own.
+
+    That file has all that is said of the pool, and all that its processes say and print. The daemon's log has the
+    former in any case, and the latter only where the pool has no file.
+    """
+
+    def __init__(self, above: ErrorLog, sink: Sink | None = None) -> None:
+        super().__init__(clock=above.clock)
+        self._above = above
+        self._mirror = False
+        self.write_to(sink)
+
+    @property
+    def manner(self) -> Manner:
+        return self._above.manner
+
+    def say(self, level: Level, text: str, pool: str | None = None, detail: str = "") -> None:
+        if self._sink is not None:
+            super().say(level, text, pool, detail)
+        self._above.say(level, text, pool, detail)
+
+    def relay(self, level: Level, text: str, pool: str, speaker: str, pid: int) -> None:
+        if self._sink is None:
+            self._above.relay(level, text, pool, speaker, pid)
+        else:
+            super().relay(level, text, pool, speaker, pid)
+
+    def frame(self, pool: str, pid: int, stream: str, *, decorate: bool) -> Frame:
+        if self._sink is None:
+            return self._above.frame(pool, pid, stream, decorate=decorate)
+        return super().frame(pool, pid, stream, decorate=decorate)
+
+    def raw(self, line: bytes) -> None:
+        if self._sink is None:
+            self._above.raw(line)
+        else:
+            super().raw(line)
 
 
 def _write_stderr(line: bytes) -> None:

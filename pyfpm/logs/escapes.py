@@ -14,6 +14,16 @@ _C1 = {code: f"\\xc2\\x{code:02x}" for code in range(128, 160)}
 _UNDECODED = {0xDC00 + byte: f"\\x{byte:02x}" for byte in range(128, 256)}
 _LINE = {**_CONTROL, **_C1, **_UNDECODED}
 _QUOTED = {**_LINE, ord('"'): '\\"', ord("\\"): "\\\\"}
+# JSON has no \xNN: a control character keeps its number; a byte that was no text reads as \xNN once decoded.
+_JSON = {
+    **{code: f"\\u{code:04x}" for code in (*range(32), *range(127, 160))},
+    **{code: "\\" + shown for code, shown in _UNDECODED.items()},
+    ord("\n"): "\\n",
+    ord("\t"): "\\t",
+    ord('"'): '\\"',
+    ord("\\"): "\\\\",
+}
+_ESCAPE_LENGTHS = {b"x": 4, b"u": 6}
 
 
 def escape_line(text: str) -> bytes:
@@ -26,16 +36,21 @@ def escape_quoted(text: str) -> bytes:
     return text.translate(_QUOTED).encode("utf-8", "backslashreplace")
 
 
+def escape_json(text: str) -> bytes:
+    """The inside of a JSON string, in UTF-8."""
+    return text.translate(_JSON).encode("utf-8", "replace")  # a lone surrogate is no text; some parsers refuse it
+
+
 def cut(text: bytes, room: int) -> int:
-    """Where to cut text of escape_quoted so that the piece has at most `room` bytes and no character is torn."""
+    """Where to cut escaped text so that the piece has at most `room` bytes and no character or escape is torn."""
     if len(text) <= room:
         return len(text)
     end = room
     while end > room - 4 and text[end] & 0xC0 == 0x80:  # in the midst of a UTF-8 character
         end -= 1
-    slash = text.rfind(b"\\", max(0, end - 3), end)
+    slash = text.rfind(b"\\", max(0, end - 5), end)
     if slash >= 0 and _starts_escape(text, slash):
-        length = 4 if text[slash + 1 : slash + 2] == b"x" else 2
+        length = _ESCAPE_LENGTHS.get(text[slash + 1 : slash + 2], 2)
         if slash + length > end:
             return slash
     return end

@@ -11,6 +11,10 @@ import fcntl
 import os
 import select
 import stat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # In a container these may lead to a socket or to another user's pipe: opening them by path then fails (ENXIO,
 # EACCES), while the descriptor that we inherited works.
@@ -23,18 +27,19 @@ INHERITED = {
     "/proc/self/fd/1": 1,
 }
 # O_NONBLOCK: a FIFO without a reader is an error (ENXIO) instead of a master that hangs in open().
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+MODE = 0o600
 _PATIENCE_MS = 100
 
 
 class LogFile:
-    """One open log. `None` as path means the inherited standard error."""
+    """One open log. `None` as path means the inherited standard error. `opener` opens the path in another way."""
 
-    def __init__(self, path: str | None, mode: int = 0o600) -> None:
+    def __init__(self, path: str | None, opener: Callable[[str], int] | None = None) -> None:
         self.path = path
         self.lost = 0
         self.reason = ""
-        self._mode = mode
+        self._opener = opener
         self._torn = False
         self._inherited = 2 if path is None else INHERITED.get(path)
         self._fd = self._open()
@@ -86,7 +91,7 @@ class LogFile:
             # A copy: whoever puts something else on descriptor 2 later does not redirect the log.
             return fcntl.fcntl(self._inherited, fcntl.F_DUPFD_CLOEXEC, 3)
         assert self.path is not None
-        return os.open(self.path, _FLAGS, self._mode)
+        return (self._opener or _open_file)(self.path)
 
     def _write_whole(self, line: bytes) -> None:
         if self._may_block:
@@ -102,3 +107,7 @@ class LogFile:
         poll.register(self._fd, select.POLLOUT)
         if not poll.poll(0 if self.lost else _PATIENCE_MS):
             raise BlockingIOError(0, "nobody reads it")
+
+
+def _open_file(path: str) -> int:
+    return os.open(path, FLAGS, MODE)

@@ -33,3 +33,14 @@ def stamp(pattern: str) -> Callable[[float], str]:
         return text
 
     return show
+
+
+def iso_stamp() -> Callable[[float], str]:
+    """A function of seconds: ISO 8601 with milliseconds and the offset of the time zone, for JSON."""
+    show = stamp("%Y-%m-%dT%H:%M:%S%z")
+
+    def show_iso(seconds: float) -> str:
+        text = show(seconds)
+        return f"{text[:19]}.{int(seconds % 1 * 1000):03d}{text[19:22]}:{text[22:]}"
+
+    return show_iso

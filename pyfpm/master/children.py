@@ -56,6 +56,9 @@ class Child(Process):
     leaving_since: float | None = None  # when it was asked to leave
     pressed: signal.Signals | None = None  # what it was last sent to make it leave
     access_log: int = 0  # which opening of the access log it writes to
+    trace: int = -1  # the pipe of its stacks
+    timed_out: bool = False  # it is killed because a request took too long, and did not end when told
+    main_thread: int = 0  # as its stacks name it; 0: it must not be asked for them
     is_news: bool = False  # its birth is worth a line: it is none of the first
 
     def label(self) -> str:

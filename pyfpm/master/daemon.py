@@ -6,16 +6,20 @@ Fails by: StartError when a pool's listener or log cannot be opened.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pyfpm.errors import StartError
+from pyfpm.logs.error_log import Level, Manner, PoolLog
 from pyfpm.logs.files import LogFile
 from pyfpm.master.backlog import Backlog
 from pyfpm.master.generation import AccessLog, Common
-from pyfpm.master.listeners import Listener, open_listener
+from pyfpm.master.listeners import open_listener
 from pyfpm.master.notify import Notifier
+from pyfpm.master.overtime import open_slow_log
+from pyfpm.master.pool_files import open_pool_file
 from pyfpm.master.pools import Pool
 
 if TYPE_CHECKING:
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from pyfpm.config.directives import GlobalSettings, PoolSettings
     from pyfpm.logs.error_log import ErrorLog
     from pyfpm.master.loop import Loop
+
+JSON = "json"
 
 
 @dataclass(frozen=True)
@@ -63,24 +69,25 @@ class Daemon:
 
     def open_pool(self, settings: PoolSettings, inherited: list[socket.socket]) -> Pool:
         """A pool with its listener and its logs open, and nobody in it yet."""
-        access_log = open_access_log(settings)
-        try:
-            listener = open_listener(settings, inherited, self.log)
-        except StartError:
+        with contextlib.ExitStack() as undo:
+            try_slow_log(settings)
+            access_log = open_access_log(settings)
             if access_log is not None:
-                access_log.file.close()
-            raise
-        return self.pool_on(settings, listener, access_log)
-
-    def pool_on(self, settings: PoolSettings, listener: Listener, access_log: AccessLog | None) -> Pool:
-        return Pool(settings, Common(listener, access_log, self.settings, self.log, self.loop), self.backlog)
+                undo.callback(access_log.file.close)
+            error_log = open_pool_log(settings)
+            if error_log is not None:
+                undo.callback(error_log.close)
+            listener = open_listener(settings, inherited, self.log)
+            undo.pop_all()
+        log = PoolLog(self.log, error_log)
+        return Pool(settings, Common(listener, access_log, error_log, self.settings, log, self.loop), self.backlog)
 
     def bury_left_pools(self) -> None:
         """Close what a reload took out of the configuration, once its last request is done."""
         for pool in [pool for pool in self.leaving if pool.is_gone]:
+            pool.common.log.notice("this pool is closed", pool.name)
             pool.close()
             self.leaving.remove(pool)
-            self.log.notice("this pool is closed", pool.name)
 
     def close(self) -> None:
         for pool in reversed(self.all_pools()):
@@ -100,3 +107,34 @@ def open_access_log(settings: PoolSettings) -> AccessLog | None:
         return AccessLog(LogFile(settings.access_log))
     except OSError as error:
         raise StartError(f"failed to open access log ({settings.access_log}): {error.strerror}") from error
+
+
+def open_pool_log(settings: PoolSettings) -> LogFile | None:
+    """The pool's own error log, if it is to have one."""
+    if settings.error_log is None:
+        return None
+    try:
+        return LogFile(settings.error_log, open_pool_file(settings))
+    except OSError as error:
+        reason = f"failed to open error log ({settings.error_log}): {error.strerror}"
+        raise StartError(f"[pool {settings.name}] {reason}") from error
+
+
+def manner_of(settings: GlobalSettings) -> Manner:
+    """How much the logs tell, and how."""
+    return Manner(
+        Level[settings.log_level.upper()],
+        settings.log_limit,
+        settings.log_format == JSON,
+        settings.syslog_ident,
+        settings.syslog_facility,
+    )
+
+
+def try_slow_log(settings: PoolSettings) -> None:
+    """It is opened for each entry; the start is when somebody looks whether it can be."""
+    if settings.slowlog is not None:
+        try:
+            open_slow_log(settings.slowlog).close()
+        except OSError as error:
+            raise StartError(f"Unable to create or open slowlog({settings.slowlog}): {error.strerror}") from error

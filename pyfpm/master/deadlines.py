@@ -6,9 +6,15 @@ Fails by: nothing to fail at; a reading is gossip, and the worst it can do is to
 
 from __future__ import annotations
 
+import enum
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from pyfpm.scoreboard import READING, Reading
+from pyfpm.scoreboard import FINISHING, READING, RUNNING, Reading
+
+TELL_AGAIN = 0.1  # seconds; a worker that could not be interrupted where it was is asked again
+RAISED = (1 << 64) - 1  # what a worker writes in place of a deadline when it has raised the exception
 
 
 def silent_peers(readings: Iterable[tuple[int, Reading]], now: float, limit: float) -> list[tuple[int, int]]:
@@ -27,3 +33,89 @@ def silent_peers(readings: Iterable[tuple[int, Reading]], now: float, limit: flo
 def is_late(since: float, now: float, limit: float) -> bool:
     """Whether something begun at `since` has had its `limit` of seconds."""
     return now - since > limit
+
+
+class Step(enum.Enum):
+    """What is to be done about a request."""
+
+    NOTHING = "nothing"
+    LOG = "log that it is slow"
+    END = "log that its time is over, and see where it is"
+    TELL = "tell its worker to raise the exception"
+    FORGIVE = "it has got more time meanwhile"
+    KILL = "kill its worker"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """The time limits of a pool's requests in seconds; 0 for none."""
+
+    slow: float = 0.0
+    terminate: float = 0.0
+    grace: float = 0.0
+    track_finished: bool = False
+
+    @property
+    def shortest(self) -> float:
+        """No request that begins from now on can be over time before that; inf where nothing is limited."""
+        return min(self.slow or math.inf, self.terminate or math.inf)
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """Where a request can be over time: an idle connection and the wait for a head never are."""
+        return (RUNNING, FINISHING) if self.track_finished else (RUNNING,)
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """What was done so far about request `number` of a worker."""
+
+    number: int = -1
+    is_logged: bool = False
+    tell_at: float | None = None  # None while its time is not over
+    kill_at: float = math.inf
+
+    def over(self, now: float, patience: float, grace: float) -> Handled:
+        """Its time is over. Its stacks may take `patience`; then it is told, and after `grace` killed."""
+        return replace(self, tell_at=now + patience, kill_at=now + patience + grace)
+
+    def sooner(self, now: float, grace: float) -> Handled:
+        """The stacks are there already."""
+        assert self.tell_at is not None
+        return replace(self, tell_at=min(self.tell_at, now), kill_at=min(self.kill_at, now + grace))
+
+    def told(self, now: float) -> Handled:
+        return replace(self, tell_at=now + TELL_AGAIN)
+
+    def forgiven(self) -> Handled:
+        return replace(self, tell_at=None, kill_at=math.inf)
+
+
+def next_step(reading: Reading, done: Handled, limits: RequestLimits, now: float) -> tuple[Step, float]:
+    """What to do about the request of this reading, and when to look at it again if that is nothing.
+
+    `done` is about this request. A slot says when its request began and until when it may take. Once the time is over
+    nothing that the slot says holds up the end any more, but an extension that comes before the exception.
+    """
+    if reading.stage not in limits.stages:
+        return Step.NOTHING, math.inf
+    since = reading.since / 1e9
+    deadline = reading.deadline / 1e9
+    again = math.inf
+    if limits.slow and not done.is_logged and reading.stage == RUNNING:
+        if now >= since + limits.slow:
+            return Step.LOG, now
+        again = since + limits.slow
+    if not limits.terminate:
+        return Step.NOTHING, again
+    if done.tell_at is None:
+        return (Step.END, now) if now >= deadline else (Step.NOTHING, min(again, deadline))
+    if now >= done.kill_at:
+        return Step.KILL, now
+    if reading.deadline == RAISED:
+        return Step.NOTHING, min(again, done.kill_at)
+    if deadline > now:
+        return Step.FORGIVE, now
+    if now >= done.tell_at:
+        return Step.TELL, now
+    return Step.NOTHING, min(again, done.tell_at, done.kill_at)

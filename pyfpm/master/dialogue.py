@@ -6,6 +6,7 @@ Fails by: nothing. What a process says is gossip: nonsense is logged and ends th
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -41,15 +42,9 @@ class Dialogue:
     def listen_to_prints(self, process: Process) -> None:
         """From now on its prints go to the log. It must have its pid by then, which stands before each line."""
         for descriptor, stream in zip(process.pipes, ("stdout", "stderr"), strict=False):
-            lines = OutputLines(
-                self._settings.name,
-                process.pid,
-                stream,
-                head=self._log.head,
-                limit=self._daemon.log_limit,
-                decorate=self._settings.decorate_workers_output,
-                buffering=self._daemon.log_buffering,
-            )
+            decorate = self._settings.decorate_workers_output
+            frame = functools.partial(self._log.frame, self._settings.name, process.pid, stream, decorate=decorate)
+            lines = OutputLines(frame, limit=self._daemon.log_limit, buffering=self._daemon.log_buffering)
             process.outputs.append(Output(descriptor, lines, self._log, self._loop))
         process.pipes = ()
 
@@ -69,11 +64,9 @@ class Dialogue:
             self._hang_up(process)
 
     def log_said(self, process: Process, said: messages.Said) -> None:
-        """Log what it wants logged; each line of a traceback shows whose it is."""
+        """Log what it wants logged."""
         level = Level(min(max(said.level, Level.DEBUG), Level.ALERT))
-        first, *rest = said.text.split("\n")
-        detail = "\n".join(f"{process.label()} {line}" for line in rest)
-        self._log.say(level, f"{process.label()} {first}", self._settings.name, detail)
+        self._log.relay(level, said.text, self._settings.name, process.label(), process.pid)
 
     def end(self, process: Process) -> None:
         """It is no more: take the last of what it printed and close everything that the master held of it."""

@@ -17,7 +17,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from pyfpm import messages
@@ -29,8 +29,9 @@ from pyfpm.master.dialogue import Dialogue
 from pyfpm.master.failures import Failures
 from pyfpm.master.lifecycle import Phase, is_harsher, pressure
 from pyfpm.master.orders import order_worker
+from pyfpm.master.overtime import Overtime
 from pyfpm.master.sizing import Census
-from pyfpm.master.spawn import Spawned, start_template
+from pyfpm.master.spawn import Spawned, start_template, trace_signal
 from pyfpm.master.templates import Templates
 from pyfpm.scoreboard import IDLE, IN_REQUEST, READING, Scoreboard
 
@@ -64,6 +65,7 @@ class Common:
 
     listener: Listener
     access_log: AccessLog | None
+    error_log: LogFile | None  # the pool's own; `log` writes to the one of the generation that serves
     daemon: GlobalSettings
     log: ErrorLog
     loop: Loop
@@ -73,10 +75,21 @@ class Common:
 class Tally:
     """What became of a generation's workers that are no more."""
 
-    requests: int = 0
+    requests: int = 0  # answered
+    begun: int = 0
     recycled: int = 0
     crashed: int = 0
     killed: int = 0
+    slow: int = 0  # requests over the slow log's limit
+    timed_out: int = 0  # and over their time, and ended
+    memory_peak: int = 0  # bytes, of any worker
+
+    def add(self, other: Tally) -> None:
+        """Count what `other` counted too."""
+        peak = max(self.memory_peak, other.memory_peak)
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+        self.memory_peak = peak
 
 
 class Generation:
@@ -94,6 +107,9 @@ class Generation:
         self._dialogue = Dialogue(settings, common.daemon, common.log, common.loop)
         self.templates = Templates(
             settings, self._dialogue, common.log, start=self._start_template, on_fork_failed=self._lose_order
+        )
+        self._overtime = Overtime(
+            settings, self.scoreboard, self.children, self.tally, common.log, common.loop, self._post
         )
         self._worker_failures = Failures(self.name, common.log)
         self._alarm_below = alarm_below
@@ -158,6 +174,10 @@ class Generation:
                 busy += 1
         return Census(idle, busy, starting, waiting)
 
+    def begun(self) -> int:
+        """Requests that the workers which are there have begun."""
+        return sum(self.scoreboard.read(child.slot).number for child in self.children)
+
     def may_start(self, now: float) -> bool:
         """Whether an order would lead to anything now."""
         if self._dismissed or not self._worker_failures.streak.allows(now):
@@ -166,7 +186,7 @@ class Generation:
 
     def next_due(self, now: float) -> float:
         """When something is to be done that no event will remind of."""
-        due = math.inf if self._deaf_until is None else self._deaf_until
+        due = min(math.inf if self._deaf_until is None else self._deaf_until, self._overtime.next_due(now))
         if self._dismissed or not self._wanted:
             return due
         if self.templates.has_loaded:
@@ -239,18 +259,19 @@ class Generation:
         self._listen_again(now)
         self._give_up_the_late(now)
         self._give_up_silent_peers(now)
+        self._overtime.look_after(now)
         self._outlive(now)
         self._push_leaving(now)
         self._hand_over_access_log()
 
-    def bury(self, pid: int, status: int, now: float) -> bool:
+    def bury(self, end: processes.End, now: float) -> bool:
         """A child of the master has ended; False if it was none of these."""
-        if self.templates.bury(pid, status, now):
+        if self.templates.bury(end, now):
             return True
-        child = self.children.with_pid(pid)
+        child = self.children.with_pid(end.pid)
         if child is None:
             return False
-        self._bury_child(child, status, now)
+        self._bury_child(child, end, now)
         return True
 
     def close(self) -> None:
@@ -286,13 +307,14 @@ class Generation:
                 slot,
                 must_prove_itself=must_prove_itself,
                 catch_output=self.settings.catch_workers_output,
+                traced=bool(trace_signal(self.settings)),
                 access_log=None if access_log is None else access_log.file.fileno(),
             )
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EPIPE, errno.ECONNRESET):  # busy, or gone
                 self._worker_failures.count(f"cannot order a worker: {error}", now)
             return False
-        child = Child(ordered.mailbox, now, pipes=ordered.pipes, slot=slot, is_news=self.news)
+        child = Child(ordered.mailbox, now, pipes=ordered.pipes, slot=slot, trace=ordered.trace, is_news=self.news)
         child.access_log = 0 if access_log is None else access_log.opened
         self.children.add(child)
         self._dialogue.begin(child, lambda now: self._hear_child(child, now))
@@ -304,7 +326,7 @@ class Generation:
                 case messages.Born() if not child.pid:
                     self._adopt(child, sender.pid)
                 case messages.Ready() if child.pid:
-                    child.ready, child.since = True, now
+                    child.ready, child.since, child.main_thread = True, now, message.main_thread
                 case messages.LoadFailed():
                     child.reason = message.text
                 case messages.Leaving() if not child.outlived:
@@ -335,29 +357,36 @@ class Generation:
             self._forget(child)
             self._worker_failures.count(f"fork() failed: {os.strerror(failed.error)} ({failed.error})", now)
 
-    def _bury_child(self, child: Child, status: int, now: float) -> None:
+    def _bury_child(self, child: Child, end: processes.End, now: float) -> None:
         self._hear_child(child, now)  # it may have left its reason behind
         lived = now - child.since
-        how = f"{child.label()} {processes.describe_end(status)} after {lived:.6f} seconds from start"
+        how = f"{child.label()} {processes.describe_end(end)} after {lived:.6f} seconds from start"
+        how += processes.describe_crash(end)
         last = self.scoreboard.read_whole(child.slot)
         served = last.served
         self.tally.requests += served
+        self.tally.begun += last.number
+        self.tally.memory_peak = max(self.tally.memory_peak, last.memory)
         self._forget(child)
-        if os.WIFSIGNALED(status) and last.stage in IN_REQUEST:
+        if end.by and last.stage in IN_REQUEST:
             how += f', in the middle of "{last.method} {last.uri}"'
         if child.leaving_since is not None:
-            obeyed = not child.ready or (_obeyed(child, status) and last.stage not in IN_REQUEST)
+            obeyed = not child.ready or (_obeyed(child, end) and last.stage not in IN_REQUEST)
             self.tally.killed += not obeyed
             self._log.say(Level.DEBUG if obeyed else Level.WARNING, how, self.name)
+        elif child.timed_out:
+            self.tally.killed += 1
+            self._log.warning(how, self.name)
         elif not self._dismissed and (child.reason or died_young(lived, last.number)):
             self.tally.crashed += 1
             self._worker_failures.count(child.reason or how, now)
         else:
-            normal = status == 0 or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGQUIT)
+            normal = end.status == 0 or end.by == signal.SIGQUIT
             self.tally.crashed += not normal
             self._log.say(Level.NOTICE if normal else Level.WARNING, how, self.name)
 
     def _forget(self, child: Child) -> None:
+        self._overtime.forget(child)
         self._dialogue.end(child)
         self.scoreboard.clear(child.slot)
         self.children.remove(child)
@@ -450,7 +479,6 @@ class Generation:
             self._deaf_until = None
 
 
-def _obeyed(child: Child, status: int) -> bool:
+def _obeyed(child: Child, end: processes.End) -> bool:
     """Whether a worker that was asked to leave did so by itself, or by the TERM that it was sent."""
-    by_term = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM
-    return status == 0 or (by_term and child.pressed is signal.SIGTERM)
+    return end.status == 0 or (end.by == signal.SIGTERM and child.pressed is signal.SIGTERM)

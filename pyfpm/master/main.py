@@ -28,6 +28,7 @@ from pyfpm.master.lifecycle import NEXT, Phase, Wish, pressure
 from pyfpm.master.listeners import close_strangers, take_inherited
 from pyfpm.master.loop import Loop
 from pyfpm.master.notify import Notifier
+from pyfpm.master.oom import OomKills
 from pyfpm.master.pidfile import MASTER_TITLE, hold_pid_file
 from pyfpm.master.privileges import set_limit
 from pyfpm.master.reload import Reloads
@@ -44,6 +45,7 @@ __all__ = ["Launch", "run_master"]
 TICK = 1.0  # seconds; how late the master may notice what no event told it
 STOPPING_TICK = 0.1
 STANDARD_ERROR = 2
+NOT_YET = "this pool does not serve yet, it is tried again"
 
 
 def run_master(configuration: Configuration, launch: Launch, log: ErrorLog) -> int:
@@ -114,6 +116,7 @@ class Master:
         self._legacy = legacy
         self._exit_code = 0
         self._guarded = guard(daemon.log)
+        self._oom_kills = OomKills()
         self._reloads = Reloads(daemon)
         self._upgrade = Upgrade(daemon, pid_file)
         self._verbs = Verbs(
@@ -151,8 +154,9 @@ class Master:
         return self.phase in (Phase.FINISHING, Phase.TERMINATING)
 
     def _reconcile(self, now: float) -> None:
-        for pid, status in processes.reap():
-            self._bury(pid, status, now)
+        self._oom_kills.look(now)
+        for end in processes.reap(self._oom_kills, now):
+            self._bury(end, now)
         if self.phase is Phase.TERMINATING:
             grace = self._daemon.settings.process_control_timeout
             number = pressure(self.phase, now - self._since, grace) or signal.SIGTERM
@@ -175,13 +179,13 @@ class Master:
         self._verbs.reconcile()
         self._control.reconcile(now)
 
-    def _bury(self, pid: int, status: int, now: float) -> None:
-        if any(pool.bury(pid, status, now) for pool in self._daemon.all_pools()):
+    def _bury(self, end: processes.End, now: float) -> None:
+        if any(pool.bury(end, now) for pool in self._daemon.all_pools()):
             return
-        if self._upgrade.bury(pid, status) or self._reloads.bury(pid):
+        if self._upgrade.bury(end.pid, end.status) or self._reloads.bury(end.pid):
             return
         # What belongs to no pool is an orphan that some application left behind: reaped is all it needs.
-        self._log.debug(f"process {pid}, an orphan of an application, {processes.describe_end(status)}")
+        self._log.debug(f"process {end.pid}, an orphan of an application, {processes.describe_end(end)}")
 
     def _patience(self, now: float) -> float:
         """How long to wait: a tick, or less where something is due before."""
@@ -203,7 +207,7 @@ class Master:
         for pool in pools:
             pool.launch()
             if not pool.can_serve:
-                self._log.warning("this pool does not serve yet, it is tried again", pool.name)
+                pool.common.log.warning(NOT_YET, pool.name)
         self._log.notice("ready to handle connections")
         self._log.launched()
         self._daemon.notifier.ready(self._daemon.status())
@@ -260,11 +264,12 @@ class Master:
             faults.append(f"failed to re-open the error log, the old file stays in use: {error}")
             self._log.error(faults[-1])
         for pool in self._daemon.all_pools():
-            try:
-                if pool.reopen_access_log():
-                    self._log.notice("access log file re-opened", pool.name)
-            except OSError as error:
-                fault = f"failed to re-open the access log, the old file stays in use: {error}"
-                self._log.error(fault, pool.name)
-                faults.append(f"[pool {pool.name}] {fault}")
+            for reopen, which in ((pool.reopen_error_log, "error"), (pool.reopen_access_log, "access")):
+                try:
+                    if reopen():
+                        pool.common.log.notice(f"{which} log file re-opened", pool.name)
+                except OSError as error:
+                    fault = f"failed to re-open the {which} log, the old file stays in use: {error}"
+                    pool.common.log.error(fault, pool.name)
+                    faults.append(f"[pool {pool.name}] {fault}")
         return faults

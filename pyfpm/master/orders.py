@@ -23,10 +23,17 @@ class Ordered:
 
     mailbox: socket.socket
     pipes: tuple[int, ...]  # to read its stdout and stderr from; none if they go nowhere
+    trace: int  # to read its stacks from; -1 if it is never asked for them
 
 
 def order_worker(
-    template: socket.socket, slot: int, *, must_prove_itself: bool, catch_output: bool, access_log: int | None
+    template: socket.socket,
+    slot: int,
+    *,
+    must_prove_itself: bool,
+    catch_output: bool,
+    traced: bool,
+    access_log: int | None,
 ) -> Ordered:
     """Ask a template to fork a worker for `slot`."""
     with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
@@ -44,8 +51,15 @@ def order_worker(
                 writer = os.open(os.devnull, os.O_WRONLY)
             theirs.callback(os.close, writer)
             descriptors.append(writer)
+        trace = -1
+        if traced:
+            # Not blocking at either end: a signal handler that waits for us would be a worker that waits for us.
+            trace, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            ours.callback(os.close, trace)
+            theirs.callback(os.close, writer)
+            descriptors.append(writer)
         if access_log is not None:
             descriptors.append(access_log)
         messages.send(template, messages.ForkWorker(slot, int(must_prove_itself), descriptors=tuple(descriptors)))
         ours.pop_all()
-    return Ordered(mailbox, tuple(pipes))
+    return Ordered(mailbox, tuple(pipes), trace)

@@ -9,13 +9,13 @@ turn, and acts; so an event that got lost costs a turn and never a worker.
 
 from __future__ import annotations
 
-import os
 import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pyfpm.master import deadlines
 from pyfpm.master.backoff import is_emergency
+from pyfpm.master.figures import Figures
 from pyfpm.master.generation import Common, Generation
 from pyfpm.master.rollover import Rollover
 from pyfpm.master.sizing import Census, Orders, Plan, orders_for
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pyfpm.config.directives import PoolSettings
-    from pyfpm.master.backlog import Backlog
+    from pyfpm.master.backlog import Backlog, Queue
+    from pyfpm.master.processes import End
 
 STOPPING = "the daemon is stopping"
 EPISODE_GAP = 10.0  # seconds without a shortage, and the next one is another
@@ -41,9 +42,10 @@ class Pool:
         self.plan = plan_of(settings)
         self.current = self._new_generation(1, settings, common)
         self.rollover: Rollover | None = None
+        self.reloads = 0  # that have ended, one way or the other
         self.last_reload = ""  # how the last one went
         self.times_at_limit = 0
-        self._requests_before = 0  # of generations that are no more
+        self.figures = Figures(backlog)
         self._launched = False
         self._closing = False
         self._leaving: list[Generation] = []
@@ -109,7 +111,11 @@ class Pool:
             for generation in self.generations()
             for child in generation.children
         )
-        return self._requests_before + live + sum(generation.tally.requests for generation in self.generations())
+        return live + self.figures.tally(self).requests
+
+    def queue(self) -> Queue | None:
+        """Its listen queue at this moment."""
+        return self.figures.look_at_queue(self)
 
     def processes(self) -> int:
         """How many workers there are, whatever they are doing: what process.max counts."""
@@ -141,6 +147,7 @@ class Pool:
             generation.look_after(now)
         self._drop_the_gone()
         self._note_service()
+        self.figures.keep(self, now)
 
     def roll(self, settings: PoolSettings, common: Common, done: Callable[[str], None], now: float) -> None:
         """Begin to replace the current generation; `done` is told why it was refused, or ""."""
@@ -169,11 +176,11 @@ class Pool:
         for generation in self.generations():
             generation.press(number, now)
 
-    def bury(self, pid: int, status: int, now: float) -> bool:
+    def bury(self, end: End, now: float) -> bool:
         """A child of the master has ended; False if it was none of this pool's."""
         for generation in self.generations():
-            if generation.bury(pid, status, now):
-                if generation is self.current and os.WIFSIGNALED(status) and os.WTERMSIG(status) in _CRASHES:
+            if generation.bury(end, now):
+                if generation is self.current and end.by in _CRASHES:
                     self._count_crash(now)
                 return True
         return False
@@ -185,12 +192,22 @@ class Pool:
         self.common.access_log.reopen()
         return True
 
+    def reopen_error_log(self) -> bool:
+        """Open the pool's own error log anew, if there is one."""
+        if self.common.error_log is None:
+            return False
+        self.common.error_log.reopen()
+        return True
+
     def close(self) -> None:
         for generation in self.generations():
             generation.close()
+        self.common.log.write_to(None)
         self.common.listener.close()
         if self.common.access_log is not None:
             self.common.access_log.file.close()
+        if self.common.error_log is not None:
+            self.common.error_log.close()
 
     # ── the ordinary case: one generation ───────────────────────────────────────────────────────────────────────────
 
@@ -310,6 +327,7 @@ class Pool:
             self._throw_away(rollover, outcome, now)
         else:
             self._promote(rollover, now)
+            self.reloads += 1
             self.last_reload = "ok"
             rollover.done("")
 
@@ -317,12 +335,14 @@ class Pool:
         rollover.candidate.dismiss_all(now)
         self._leaving.append(rollover.candidate)
         close_unshared(rollover.common, self.common)
+        self.reloads += 1
         self.last_reload = reason
         rollover.done(reason)
 
     def _promote(self, rollover: Rollover, now: float) -> None:
         self.current.dismiss_all(now)
         self._leaving.append(self.current)
+        self.common.log.write_to(rollover.common.error_log)  # for those that leave, too
         close_unshared(self.common, rollover.common)
         self.current, self.settings, self.common = rollover.candidate, rollover.settings, rollover.common
         self.plan = plan_of(self.settings)
@@ -361,7 +381,7 @@ class Pool:
     def _drop_the_gone(self) -> None:
         self._leaving += self._stand_in.retired()
         for generation in [one for one in self._leaving if one.is_gone]:
-            self._requests_before += generation.tally.requests
+            self.figures.gone.add(generation.tally)
             generation.close()
             self._leaving.remove(generation)
 
@@ -370,11 +390,13 @@ class Pool:
 
 
 def close_unshared(mine: Common, others: Common) -> None:
-    """Close the listener and log of one side that the other does not use."""
+    """Close the listener and logs of one side that the other does not use."""
     if mine.listener is not others.listener:
         mine.listener.close()
     if mine.access_log is not None and mine.access_log is not others.access_log:
         mine.access_log.file.close()
+    if mine.error_log is not None and mine.error_log is not others.error_log:
+        mine.error_log.close()
 
 
 def plan_of(settings: PoolSettings) -> Plan:

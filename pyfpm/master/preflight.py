@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pyfpm.config.directive import Settings, directive_of, name_of
 from pyfpm.config.directives import GlobalSettings, PoolSettings
-from pyfpm.config.values import NOWHERE, show
+from pyfpm.config.values import NOWHERE, SYSLOG, show
 from pyfpm.errors import Problem, PyfpmError, StartError
 from pyfpm.logs.access_log import compile_format
 from pyfpm.master import front_way
@@ -81,8 +81,9 @@ def _global_problems(configuration: Configuration) -> Iterator[Problem]:
     if configuration.prefix is not None and not os.path.isdir(configuration.prefix):
         reason = f"the global prefix '{configuration.prefix}' does not exist or is not a directory"
         yield Problem("", "", reason)
-    for attribute in ("pid", "error_log"):
-        yield from _file_problem(settings, attribute, getattr(settings, attribute))
+    yield from _file_problem(settings, "pid", settings.pid)
+    if settings.error_log != SYSLOG:
+        yield from _file_problem(settings, "error_log", settings.error_log)
     # Where nobody asked for a control socket, none is no reason to refuse a start.
     if settings.is_set("control") and settings.control not in (None, NOWHERE):
         yield from _socket_file_problem(partial(_problem, settings, "control"), settings.control)
@@ -94,6 +95,8 @@ def _settings_problems(pool: PoolSettings, as_root: bool) -> list[Problem]:
         *_prefix_problem(pool),
         *_socket_problem(pool, as_root),
         *_file_problem(pool, "access_log", pool.access_log),
+        *_file_problem(pool, "error_log", pool.error_log),
+        *_file_problem(pool, "slowlog", pool.slowlog),
         *_format_problem(pool),
         *_limit_problem(pool),
         *_size_problem(pool),

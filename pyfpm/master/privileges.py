@@ -1,13 +1,15 @@
 """From the master's user to the pool's: the one safe order, then the proof.
 
-Runs in: the child that is about to exec a pool's interpreter; until the last step as root.
+Runs in: the child that is about to exec a pool's interpreter; until the last step as root. `acting_as`: the master.
 Fails by: OSError of the step that was refused, or StartError when the drop did not hold.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+from collections.abc import Iterator
 
 from pyfpm.config.directives import PoolSettings
 from pyfpm.errors import StartError
@@ -34,6 +36,24 @@ def become(identity: Identity | None, settings: PoolSettings) -> None:
         _prove(identity)
     if settings.chdir:
         os.chdir(settings.chdir)
+
+
+@contextlib.contextmanager
+def acting_as(identity: Identity) -> Iterator[None]:
+    """Be the pool's user for the kernel's checks of files, and root again afterwards. The real user stays root.
+
+    OSError: the change was refused. If the way back were refused, root's master could not go on, so that ends it.
+    """
+    groups, gid = os.getgroups(), os.getegid()
+    try:
+        os.setgroups(identity.groups)
+        os.setegid(identity.gid)
+        os.seteuid(identity.uid)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(groups)
 
 
 def set_limit(which: int, value: int) -> None:

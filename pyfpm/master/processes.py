@@ -9,6 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pyfpm.master.oom import OomKills
 
 
 def confirm_child(pid: int) -> int | None:
@@ -31,23 +35,63 @@ def send_signal(pidfd: int, number: signal.Signals) -> None:
         signal.pidfd_send_signal(pidfd, number)
 
 
-def reap() -> list[tuple[int, int]]:
-    """(pid, wait status) of every child that has ended since the last call, adopted orphans included."""
+def send_number(pidfd: int, number: int) -> None:
+    """A signal without a name: a real-time one."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, number)
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether a child of ours, not yet reaped, handles this signal; one that does not would die of it."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as status:
+            masks = [int(line.split()[1], 16) for line in status if line.startswith(b"SigCgt:")]
+    except (OSError, ValueError, IndexError):
+        return False
+    return any(mask >> (number - 1) & 1 for mask in masks)
+
+
+class End(NamedTuple):
+    """How a child has ended. `peak` is the most memory it had, in bytes, or that of a child it waited for."""
+
+    pid: int
+    status: int  # as wait(2) has it
+    peak: int = 0
+    oom: str = ""  # the cgroup, if the kernel killed it for lack of memory
+
+    @property
+    def by(self) -> int:
+        """The signal it died of; 0 if it exited."""
+        return os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else 0
+
+
+def reap(oom_kills: OomKills, now: float) -> list[End]:
+    """Every child that has ended since the last call, adopted orphans included."""
     ended = []
     with contextlib.suppress(ChildProcessError):
         while True:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
             if pid == 0:
                 break
-            ended.append((pid, status))
+            end = End(pid, status, usage.ru_maxrss * 1024)
+            ended.append(end._replace(oom=oom_kills.take(now)) if end.by == signal.SIGKILL else end)
     return ended
 
 
-def describe_end(status: int) -> str:
+def describe_crash(end: End) -> str:
+    """What is known of a child that died of a signal, to follow `describe_end`; empty for one that exited."""
+    if not end.by:
+        return ""
+    why = f", killed by the kernel for lack of memory (cgroup {end.oom})" if end.oom else ""
+    return f"{why}, peak {end.peak / 2**20:.0f} MiB"
+
+
+def describe_end(end: End) -> str:
     """How it ended, in PHP-FPM's words: "exited with code 1", "exited on signal 9 (SIGKILL)"."""
-    if not os.WIFSIGNALED(status):
+    status = end.status
+    if not end.by:
         return f"exited with code {os.waitstatus_to_exitcode(status)}"
-    number = os.WTERMSIG(status)
+    number = end.by
     try:
         name = signal.Signals(number).name
     except ValueError:  # a real-time signal has a number and no name

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING
 from pyfpm.config.load import load
 from pyfpm.errors import ConfigError, StartError
 from pyfpm.fork import fork_child
-from pyfpm.logs.error_log import Level
-from pyfpm.logs.files import LogFile
+from pyfpm.logs.error_log import open_sink
 from pyfpm.master import deadlines
-from pyfpm.master.daemon import Daemon, open_access_log
+from pyfpm.master.daemon import Daemon, manner_of, open_access_log, open_pool_log
 from pyfpm.master.listeners import Listener, apply_ownership, open_listener
 from pyfpm.master.pools import close_unshared
 from pyfpm.master.preflight import examine
 
 if TYPE_CHECKING:
     from pyfpm.config.directives import Configuration, GlobalSettings, PoolSettings
+    from pyfpm.logs.files import LogFile
     from pyfpm.master.control import Request
     from pyfpm.master.generation import Common
     from pyfpm.master.pools import Pool
@@ -219,11 +219,11 @@ class Reloads:
             self._daemon.pools.append(pool)
             pool.launch()
             job.starting[pool.name] = pool
-            self._log.notice("new pool", pool.name)
+            pool.common.log.notice("new pool", pool.name)
         for name in chosen:
             gone = self._daemon.pool(name)
             if name not in wanted and gone is not None:
-                self._log.notice("this pool is in the configuration no more, it finishes", name)
+                gone.common.log.notice("this pool is in the configuration no more, it finishes", name)
                 job.done.append(f"pool {name} is closed")
                 gone.finish(now)
                 self._daemon.pools.remove(gone)
@@ -258,16 +258,23 @@ class Reloads:
             common.access_log = open_access_log(settings)
             if common.access_log is not None:
                 opened.logs.append(common.access_log.file)
+        # A file belongs to the pool's user, so another user is to have another.
+        if _owned_log(settings) != _owned_log(pool.settings):
+            common.error_log = open_pool_log(settings)
+            if common.error_log is not None:
+                opened.logs.append(common.error_log)
         return common
 
     def _adopt_global_settings(self, new: GlobalSettings, opened: _Opened) -> None:
         old = self._daemon.settings
-        if new.error_log != old.error_log and self._log.file is not None:
+        sink = self._log.sink
+        if new.error_log != old.error_log and sink is not None:
             try:
-                self._log.write_to(LogFile(new.error_log))
+                self._log.write_to(open_sink(new.error_log))
             except OSError as error:
                 raise StartError(f"failed to open error_log ({new.error_log}): {error.strerror}") from error
-        self._log.level, self._log.limit = Level[new.log_level.upper()], new.log_limit
+            sink.close()
+        self._log.speak(manner_of(new))
         self._daemon.settings = new
         for common in (*(pool.common for pool in self._daemon.all_pools()), *(roll.common for roll in opened.rolls)):
             common.daemon = new
@@ -317,7 +324,7 @@ class Reloads:
             if refusal:
                 job.refusals.append(f"[pool {name}] {refusal}")
                 job.say(f"pool {name}: refused, generation {roll.pool.current.number} goes on")
-                self._log.error(
+                roll.pool.common.log.error(
                     f"reload refused, generation {roll.pool.current.number} goes on: {refusal.partition(chr(10))[0]}",
                     name,
                 )
@@ -325,7 +332,7 @@ class Reloads:
             apply_ownership(roll.pool.common.listener, roll.settings, self._log)
             job.say(f"pool {name}: generation {roll.pool.current.number} serves")
             job.done.append(f"pool {name} is reloaded, generation {roll.pool.current.number}")
-            self._log.notice(f"reloaded, generation {roll.pool.current.number} serves", name)
+            roll.pool.common.log.notice(f"reloaded, generation {roll.pool.current.number} serves", name)
 
         return done
 
@@ -379,6 +386,10 @@ class _Opened:
             listener.close()
         for log in self.logs:
             log.close()
+
+
+def _owned_log(settings: PoolSettings) -> tuple[str | None, ...]:
+    return settings.error_log, settings.user, settings.group
 
 
 def _merged(one: Job, other: Job) -> Job:

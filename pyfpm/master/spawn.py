@@ -60,6 +60,13 @@ def environment_of(settings: PoolSettings, identity: Identity | None, environ: M
     return made
 
 
+def trace_signal(settings: PoolSettings) -> int:
+    """The signal that makes a worker write its stacks; 0 where no request is ever looked at."""
+    if settings.request_slowlog_timeout or settings.request_terminate_timeout:
+        return signal.SIGRTMIN + settings.slowlog_signal
+    return 0
+
+
 def start_template(
     settings: PoolSettings,
     *,
@@ -88,6 +95,7 @@ def start_template(
             "master": os.getpid(),
             "dumpable": settings.process_dumpable or identity is None,
             "access_log": settings.access_log is not None,
+            "trace_signal": trace_signal(settings),
         }
         descriptors = (listener.fileno(), scoreboard.descriptor, bell)
         greeting = messages.Greeting(text=json.dumps(record), descriptors=descriptors)

@@ -80,6 +80,7 @@ class StandIn:
                 pm="static",
                 pm_max_children=1,
                 pm_max_requests=0,
+                ping_path=None,  # a health check must not hear that all is well; a status page may still tell
                 access_format=settings.access_format,
             ),
             self.common,

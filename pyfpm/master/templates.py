@@ -103,15 +103,16 @@ class Templates:
             return False
         return True
 
-    def bury(self, pid: int, status: int, now: float) -> bool:
+    def bury(self, end: processes.End, now: float) -> bool:
         """It has ended; False if it was another process."""
         template = self.current
-        if template is None or template.pid != pid:
+        if template is None or template.pid != end.pid:
             return False
         self._hear(template, now)  # it may have left its reason behind
         self._dialogue.end(template)
         self.current = None
-        how = f"{template.label()} {processes.describe_end(status)} after {now - template.since:.6f} seconds"
+        how = f"{template.label()} {processes.describe_end(end)} after {now - template.since:.6f} seconds"
+        how += processes.describe_crash(end)
         if template.finished_since is not None:
             self._log.debug(how, self._name)
         else:

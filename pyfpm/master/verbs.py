@@ -109,6 +109,8 @@ class Verbs:
 
 def report_on(pool: Pool) -> PoolReport:
     census = pool.current.census()
+    tally = pool.figures.tally(pool)
+    queue = pool.queue()
     return PoolReport(
         pool=pool.name,
         pm=pool.settings.pm,
@@ -119,6 +121,12 @@ def report_on(pool: Pool) -> PoolReport:
         total=pool.processes(),
         max=pool.settings.pm_max_children,
         requests=pool.requests(),
+        queue=None if queue is None else queue.waiting,
+        peak=max(pool.figures.max_active, census.busy),
+        slow=tally.slow,
+        recycled=tally.recycled,
+        crashed=tally.crashed,
+        killed=tally.killed,
         reload=pool.last_reload,
         trouble=pool.trouble,
     )

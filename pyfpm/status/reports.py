@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
+from types import NoneType
 
 from pyfpm.errors import MessageError
 
@@ -16,7 +17,10 @@ LONGEST_NOTE = 2000  # characters of a trouble; the log has the rest
 
 @dataclass(frozen=True)
 class PoolReport:
-    """One pool at one moment. `reload` is how the last one went, `trouble` why it cannot do what it wants to."""
+    """One pool at one moment. `reload` is how the last one went, `trouble` why it cannot do what it wants to.
+
+    `queue` is None where the system does not tell; `peak` is the most workers that were seen at work.
+    """
 
     pool: str
     pm: str
@@ -27,6 +31,12 @@ class PoolReport:
     total: int
     max: int
     requests: int
+    queue: int | None = None
+    peak: int = 0
+    slow: int = 0
+    recycled: int = 0
+    crashed: int = 0
+    killed: int = 0
     reload: str = ""
     trouble: str = ""
 
@@ -36,7 +46,8 @@ class PoolReport:
         return json.dumps(members, separators=(",", ":"))
 
 
-_TYPES = {field.name: {"int": int, "str": str}[str(field.type)] for field in fields(PoolReport)}
+_KINDS = {"int": (int,), "str": (str,), "int | None": (int, NoneType)}
+_TYPES = {field.name: _KINDS[str(field.type)] for field in fields(PoolReport)}
 
 
 def read_report(line: str) -> PoolReport:
@@ -47,14 +58,18 @@ def read_report(line: str) -> PoolReport:
         raise MessageError(f"the master answered what is no JSON: {line[:80]!r}") from None
     if not isinstance(members, dict):
         raise MessageError(f"the master answered what is no report: {line[:80]!r}")
-    for name, kind in _TYPES.items():
-        if type(members.get(name)) is not kind:
+    for name, kinds in _TYPES.items():
+        if type(members.get(name)) not in kinds:
             raise MessageError(f"the master answered a report without a proper '{name}': {line[:80]!r}")
-    return PoolReport(**{name: members[name] for name in _TYPES})
+    return PoolReport(**{name: members[name] for name in _TYPES if name in members})
 
 
-_COLUMNS = ("POOL", "PM", "STATE", "GEN", "IDLE", "BUSY", "TOTAL", "MAX", "REQUESTS", "NOTE")
-_NUMBERS = range(3, 9)
+_COLUMNS = (
+    "POOL", "PM", "STATE", "GEN", "IDLE", "BUSY", "TOTAL", "MAX", "PEAK", "QUEUE",
+    "REQUESTS", "SLOW", "RESTARTS", "NOTE",
+)  # fmt: skip
+_NUMBERS = range(3, 13)
+UNKNOWN = "?"
 
 
 def table(reports: list[PoolReport]) -> list[str]:
@@ -71,7 +86,18 @@ def table(reports: list[PoolReport]) -> list[str]:
 
 
 def _row(report: PoolReport) -> tuple[str, ...]:
-    numbers = (report.generation, report.idle, report.busy, report.total, report.max, report.requests)
+    numbers = (
+        report.generation,
+        report.idle,
+        report.busy,
+        report.total,
+        report.max,
+        report.peak,
+        UNKNOWN if report.queue is None else report.queue,
+        report.requests,
+        report.slow,
+        report.recycled + report.crashed + report.killed,
+    )
     note = report.trouble or report.reload
     return (
         *(printable(text) for text in (report.pool, report.pm, report.state)),

@@ -53,6 +53,7 @@ class Connection:
         self._room = NEVER_BLOCKS
         self._decoder: Decoder | None = None
         self._at_end = True  # nothing more of the body is to come
+        self.is_torn = False  # a piece of the answer is out in part
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -130,11 +131,13 @@ class Connection:
 
     def _send_patiently(self, data: memoryview) -> None:
         os.set_blocking(self.descriptor, False)
+        self.is_torn = True
         while data:
             try:
                 data = data[os.write(self.descriptor, data) :]
             except BlockingIOError:
                 self._wait_for(select.POLLOUT, self._send_timeout, "took none of the answer")
+        self.is_torn = False
 
     def _wait_for(self, what: int, seconds: float, complaint: str) -> None:
         poll = select.poll()
@@ -149,7 +152,7 @@ class Connection:
         if self._at_end and (keep or self._decoder is None):
             return self._decoder.rest() if self._decoder is not None else b""
         if not keep:
-            self._shut_down()
+            self.hang_up()
         deadline = time.monotonic() + LINGER_TOTAL
         patience, self._body_timeout = self._body_timeout, LINGER_SILENCE
         try:
@@ -163,7 +166,7 @@ class Connection:
         assert self._decoder is not None
         return self._decoder.rest() if keep else None
 
-    def _shut_down(self) -> None:
+    def hang_up(self) -> None:
         """Tell the peer that nothing more comes, while we still read."""
         end = socket.socket(fileno=self.descriptor)
         with contextlib.suppress(OSError):

@@ -24,6 +24,7 @@ class Mailbox:
     """`access_log` is the descriptor to write it to; its number never changes, what is behind it may."""
 
     def __init__(self, channel: socket.socket, access_log: int | None) -> None:
+        self.timed_out = -1  # the number of the last request that the master wants ended for the time it took
         self.access_log = access_log
         self.is_closed = False
         self._channel = channel
@@ -69,6 +70,8 @@ class Mailbox:
             message = received[0]
             if isinstance(message, messages.GiveUp):
                 given_up = message.number
+            elif isinstance(message, messages.TimedOut):
+                self.timed_out = message.number
             elif isinstance(message, messages.NewAccessLog):
                 self._switch_access_log(message.descriptors[0])
 

@@ -11,6 +11,7 @@ GiveUp), and why everything else is asked only where the common case is left.
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 import signal
@@ -19,22 +20,24 @@ import sys
 import time
 
 from pyfpm import kernel, messages
-from pyfpm.errors import ApplicationError, PeerError, PeerGone
+from pyfpm.errors import ApplicationError, PeerError, PeerGone, RequestTimeout
 from pyfpm.fork import EXIT_INTERNAL
 from pyfpm.gateway.body import Input, content_length, received
 from pyfpm.gateway.environ import base_environ
 from pyfpm.protocols.fastcgi import decode
-from pyfpm.scoreboard import CREATING, GENERATION, IDLE, NUMBER, PID, READING, SINCE, Slot
+from pyfpm.scoreboard import BORN, CREATING, DEADLINE, GENERATION, IDLE, NUMBER, PID, READING, SINCE, Slot
 from pyfpm.worker.application import load_application
 from pyfpm.worker.connection import READ_SIZE, Connection, wait_readable
 from pyfpm.worker.mailbox import Mailbox
 from pyfpm.worker.probe import prove
 from pyfpm.worker.recycling import Recycling
 from pyfpm.worker.request import Desk
+from pyfpm.worker.timelimits import RAISED, Deadline, may_be_interrupted, offer_stacks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
     from typing import Any
 
     from pyfpm.scoreboard import Scoreboard
@@ -77,7 +80,7 @@ class Worker:
         bell: int,
         scoreboard: Scoreboard,
     ) -> None:
-        mailbox, stdout, stderr, *access_log = order.descriptors
+        mailbox, stdout, stderr, *others = order.descriptors
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         os.close(stdout)
@@ -88,7 +91,9 @@ class Worker:
         self.bell = bell
         self.alarm_below: int = settings["alarm_below"]
         self.recycling = Recycling.of(settings)
-        self.mailbox = Mailbox(socket.socket(fileno=mailbox), access_log[0] if access_log else None)
+        self.trace = others.pop(0) if settings["trace_signal"] else -1
+        self.main_thread = 0  # by the name that stack dumps have for it; 0 while none can be had
+        self.mailbox = Mailbox(socket.socket(fileno=mailbox), others[0] if others else None)
         self.stopping = False
         self.number = 0
         self.awaiting = False  # in the read of a request's first bytes, which has no time limit of its own
@@ -103,7 +108,7 @@ class Worker:
         numbers = self.slot.numbers
         numbers[PID] = os.getpid()
         numbers[GENERATION] = self.settings["generation"]
-        numbers[SINCE] = time.monotonic_ns()
+        numbers[SINCE] = numbers[BORN] = time.monotonic_ns()
         self.slot.stages[self.slot.own] = CREATING
         self._take_signals()
         kernel.die_with_parent(signal.SIGQUIT)
@@ -127,15 +132,27 @@ class Worker:
         os.dup2(null, self.listener.fileno(), inheritable=False)
         os.close(null)
 
-    def _look_in_mailbox(self, *_: object) -> None:
+    def _look_in_mailbox(self, _number: int, frame: FrameType | None) -> None:
         given_up = self.mailbox.look()
         if self.mailbox.is_closed:
             self._stop()
-        # Only while the first bytes are awaited: what is raised then can hit nothing but that wait. The scoreboard still
-        # shows READING some time after that, and the master repeats itself until it does not.
+        if self.mailbox.timed_out == self.number:
+            self._end_request(frame)
+        # Only while the first bytes are awaited: what is raised then can hit nothing but that wait. The scoreboard
+        # still shows READING some time after that, and the master repeats itself until it does not.
         elif given_up == self.number and self.awaiting:
             self.awaiting = False
             raise PeerGone(f"the peer sent no request in {self.settings['request_head_timeout']:g} seconds")
+
+    def _end_request(self, frame: FrameType | None) -> None:
+        """Interrupt the application, once. Where that cannot be done the master repeats itself until it can."""
+        numbers = self.slot.numbers
+        deadline = numbers[DEADLINE]
+        # An extension may have crossed the message. The number is right: `number` is that of the request in hand.
+        if deadline != RAISED and deadline <= time.monotonic_ns() and may_be_interrupted(frame):
+            numbers[DEADLINE] = RAISED
+            limit = self.settings["request_terminate_timeout"]
+            raise RequestTimeout(f"the request has taken longer than {limit:g} seconds (request_terminate_timeout)")
 
     # ── serving ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -154,12 +171,24 @@ class Worker:
             settings["request_send_timeout"],
         )
         self._desk = Desk(settings, application, self.slot, self._connection, self.mailbox)
+        base["pyfpm.finish_request"] = self._desk.finish_request
+        if settings["request_terminate_timeout"]:
+            base["pyfpm.deadline"] = Deadline(self.slot)
+        if number := settings["trace_signal"]:
+            self._offer_stacks(number)
+
+    def _offer_stacks(self, number: int) -> None:
+        if offer_stacks(self.trace, number):
+            self.main_thread = _thread.get_ident()
+        else:
+            name = f"SIGRTMIN+{number - signal.SIGRTMIN}"
+            self.mailbox.warn(f"no stacks of slow requests: the application uses {name} itself; see slowlog_signal")
 
     def serve(self) -> None:
         """Serve until told to stop."""
         self.slot.numbers[SINCE] = time.monotonic_ns()
         self.slot.stages[self.slot.own] = IDLE
-        self.mailbox.say(messages.Ready())
+        self.mailbox.say(messages.Ready(self.main_thread))
         accept = self.listener._accept  # type: ignore[attr-defined]  # accept() makes a socket object: 3.7 µs
         while not self.stopping:
             if self.kept:

@@ -11,13 +11,14 @@ import os
 import resource
 import time
 
-from pyfpm.errors import ApplicationError, PeerError, PeerGone
+from pyfpm.errors import ApplicationError, PeerError, PeerGone, RequestTimeout
 from pyfpm.gateway.environ import complete
 from pyfpm.gateway.response import Response
 from pyfpm.logs.access_log import Entry, compile_format, is_suppressed, wants_cpu, wants_memory
 from pyfpm.protocols import fastcgi
-from pyfpm.scoreboard import DURATION, ENDING, RUNNING, SERVED
+from pyfpm.scoreboard import CPU, DEADLINE, DURATION, ENDING, FINISHING, LENGTH, MEMORY, RUNNING, SERVED
 from pyfpm.worker.application import describe, format_traceback
+from pyfpm.worker.pages import Pages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +49,13 @@ class Desk:
         self._mailbox = mailbox
         self._response = Response(connection.send, fastcgi.head, fastcgi.whole, fastcgi.stdout, fastcgi.end)
         self._served = 0
+        self._pages = Pages.of(settings, slot)
+        self._measured = bool(settings["pm_status_path"])
+        self._spent = 0.0  # CPU seconds of this worker until the last request
         self._access_log = AccessLog(settings, mailbox) if mailbox.access_log is not None else None
+        self._timed = bool(settings["trace_signal"])
+        self._limit = int(settings["request_terminate_timeout"] * 1e9)
+        self._app: str = settings["app"]
 
     def answer(self, environ: Environ, request_id: int, stream: Any, peer: Any, accepted: int) -> bool:
         """Answer one request; whether the connection may be used further. `accepted` is monotonic nanoseconds."""
@@ -59,12 +66,22 @@ class Desk:
         if log is not None:
             log.begin()
         method = environ.get("REQUEST_METHOD", "")
-        slot.show_request(method, environ.get("REQUEST_URI") or environ.get("SCRIPT_NAME", ""))
+        slot.show_request(method, environ.get("REQUEST_URI") or _uri_of(environ), environ.get("REMOTE_USER"))
+        numbers[LENGTH] = int(environ.get("CONTENT_LENGTH") or 0)  # whoever made `stream` has checked it
+        if self._timed:
+            slot.show_origin(environ.get("SCRIPT_FILENAME") or self._app, environ.get("REMOTE_ADDR", ""))
+            if self._limit:
+                numbers[DEADLINE] = time.monotonic_ns() + self._limit
         slot.stages[slot.own] = RUNNING
         response.begin(request_id, method == "HEAD")
         try:
             if complete(environ, self._mount, stream):
-                response.run(self._application, environ)
+                application = self._application
+                if self._pages is not None:
+                    application = self._pages.find(environ) or application
+                response.run(application, environ)
+            elif self._pages is not None and (page := self._pages.find(environ)) is not None:
+                response.run(page, environ)  # which is outside the mount
             else:
                 response.plain_answer("404 Not Found")
         except PeerGone as error:
@@ -72,15 +89,58 @@ class Desk:
         except PeerError as error:
             self._mailbox.warn(f"{self._named()}: {error}")
             self._refuse(response, error)
+        except RequestTimeout:
+            self._time_out(response)
         except BaseException as error:
             # sys.exit() in a view, too: a request may end itself, not the worker.
             self._report(response, error)
         slot.stages[slot.own] = ENDING
         self._served = numbers[SERVED] = self._served + 1
         numbers[DURATION] = duration = time.monotonic_ns() - accepted
+        if self._measured:
+            self._measure()
         if log is not None:
             log.write(environ, peer, response, duration / 1e9)
+        if response.is_last:
+            self._end_connection(response)
+            return False
         return response.finished
+
+    def finish_request(self) -> None:
+        """environ["pyfpm.finish_request"]: the client has its answer with this, and the code goes on.
+
+        The connection is given up, although the front server may have wanted to keep it: a next request on it would
+        wait here for the code to end.
+        """
+        slot = self._slot
+        if slot.stages[slot.own] == RUNNING and not self._response.is_last:
+            self._response.finish()
+            self._connection.hang_up()
+            slot.stages[slot.own] = FINISHING
+
+    def _end_connection(self, response: Response) -> None:
+        if response.ignored:
+            self._mailbox.warn(f"{self._named()}: {response.ignored} bytes came after pyfpm.finish_request, not sent")
+        self._connection.finish(False)
+
+    def _time_out(self, response: Response) -> None:
+        """The application was interrupted, and is through with its clean-up. The master has logged where it was."""
+        self._slot.stages[self._slot.own] = ENDING
+        if response.incomplete:
+            if not self._connection.is_torn:
+                self._connection.send(fastcgi.cut())
+        elif not response.sent:
+            response.plain_answer("504 Gateway Timeout")
+        response.is_last = True
+        response.ignored = 0
+
+    def _measure(self) -> None:
+        """Show what the request cost; one system call, and only where a status page could tell."""
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        spent = used.ru_utime + used.ru_stime
+        self._slot.numbers[CPU] = int((spent - self._spent) * 1e6)
+        self._slot.numbers[MEMORY] = used.ru_maxrss * 1024
+        self._spent = spent
 
     def _named(self) -> str:
         """The request line, for the log."""
@@ -105,6 +165,13 @@ class Desk:
         hint = f"pyfpm: {type(error).__name__} in child {os.getpid()}, see the pool's error log\n"
         self._connection.send(fastcgi.stderr(response.request_id, hint.encode("utf-8", "replace"), last=True))
         response.plain_answer("500 Internal Server Error")
+
+
+def _uri_of(environ: Environ) -> str:
+    """What REQUEST_URI would say."""
+    query = environ.get("QUERY_STRING")
+    path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return f"{path}?{query}" if query else path
 
 
 class AccessLog:

@@ -36,7 +36,7 @@ def test_no_line_is_lost_over_rotations_under_load(daemon: Daemon) -> None:
     daemon.expect(r'said into stderr: "saw n=\d+\."')
     old: list[Path] = []
     with Load(daemon.address()) as load:
-        workers = sorted(daemon.workers())
+        workers = set(daemon.workers())
         for rotation in range(ROTATIONS):
             for log in (daemon.log_path, access_log):
                 old.append(log.with_name(f"{log.name}.{rotation}"))
@@ -46,7 +46,7 @@ def test_no_line_is_lost_over_rotations_under_load(daemon: Daemon) -> None:
             daemon.wait_log("NOTICE: error log file re-opened", start=start)
             daemon.wait_log(r"NOTICE: \[pool www\] access log file re-opened", start=start)
             load.wait_answers(20)
-    assert sorted(daemon.workers()) == workers
+    assert workers <= set(daemon.workers())  # the last of them may have been born meanwhile
     assert load.lost == []
     assert daemon.stop() == 0
     answered = {number for number, _ in load.answered}

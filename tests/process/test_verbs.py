@@ -270,7 +270,7 @@ def test_a_connection_that_asks_nothing_does_not_disturb(served: Daemon) -> None
 
 
 def test_nonsense_does_not_disturb(served: Daemon) -> None:
-    for packet in (b"Q", b"QQQQ\0\xff", b"\0", b"G" * 1000, messages.encode(messages.Ready())):
+    for packet in (b"Q", b"QQQQ\0\xff", b"\0", b"G" * 1000, messages.encode(messages.Ready(0))):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as mad:
             mad.connect(str(socket_of(served)))
             socket.send_fds(mad, [packet], [0])

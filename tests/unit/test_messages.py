@@ -100,11 +100,11 @@ def test_a_text_over_the_limit_is_refused() -> None:
 
 def test_over_a_socket_the_sender_is_known() -> None:
     with channel() as (ours, theirs):
-        send(theirs, messages.Ready())
+        send(theirs, messages.Ready(7))
         received = receive(ours)
         assert received is not None
         message, sender = received
-        assert message == messages.Ready()
+        assert message == messages.Ready(7)
         assert (sender.pid, sender.uid, sender.gid) == (os.getpid(), os.getuid(), os.getgid())
 
 

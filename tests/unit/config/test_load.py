@@ -63,7 +63,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_lines(folder: Folder)
         folder.complaint("""\
             [global]
             log_limit = 100
-            error_log = syslog
+            syslog.facility = local9
             [www]
             app = mysite.wsgi
             pm.max_childern = 5
@@ -85,8 +85,9 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_lines(folder: Folder)
         == """\
 pyfpm.conf:2: log_limit: log_limit must be greater than 512
     write a whole number of at least 512
-pyfpm.conf:3: error_log: 'syslog' is not in this version
-    write a file, or /dev/stderr under systemd
+pyfpm.conf:3: syslog.facility: invalid value 'local9'
+    use auth, authpriv, cron, daemon, ftp, kern, local0, local1, local2, local3, local4, local5, local6, local7, lpr, \
+mail, news, syslog, user or uucp
 pyfpm.conf:4: pm.max_children: [pool www] pm.max_children must be a positive value
     write pm.max_children = 5
 pyfpm.conf:5: app: 'mysite.wsgi' is not module:callable

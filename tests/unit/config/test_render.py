@@ -85,6 +85,7 @@ def test_a_dump_of_a_dynamic_pool_is_read_back_as_the_same(folder: Folder) -> No
     lines = [line.strip() for line in render.dump(folder.load("pyfpm.conf"))]
     assert "pm.start_servers = 4" in lines
     dumped = [line for line in lines if line.startswith(("pm", "reload_surge", "reload_timeout"))]
+    dumped = [line for line in dumped if not line.endswith("undefined")]
     assert folder.pool("\n".join(dumped)) == pool
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from pyfpm.errors import ConfigError
 from tests.unit.config.reading import GOOD_POOL, Folder
 
 
@@ -168,3 +169,16 @@ def test_what_has_no_effect_is_a_warning(folder: Folder) -> None:
     lines += "pm = ondemand\npm.max_requests = 100\n"
     emergency += "emergency_restart_interval = 1m\n"
     assert folder.read(f"[a]\n{GOOD_POOL}\n{lines}{emergency}").warnings == ()
+
+
+def test_a_slow_log_needs_a_file(folder: Folder) -> None:
+    with pytest.raises(ConfigError, match="'slowlog' must be specified for use with 'request_slowlog_timeout'"):
+        folder.pool("request_slowlog_timeout = 1s")
+
+
+def test_slow_comes_before_stuck(folder: Folder) -> None:
+    log = "slowlog = slow.log\nrequest_slowlog_timeout = 5s\nrequest_terminate_timeout = "
+    folder.pool(log + "5s")
+    folder.pool(log + "0")
+    with pytest.raises(ConfigError, match=r"\(5\) can't be greater than 'request_terminate_timeout' \(4\)"):
+        folder.pool(log + "4s")

@@ -234,3 +234,18 @@ def test_nothing_is_shown_as_undefined() -> None:
     assert show(values.TEXT, None) == "undefined"
     assert show(values.NAMES, ()) == "undefined"
     assert show(values.MOUNT, "") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("SIGRTMIN+8", "SIGRTMIN+8"), ("rtmin+29", "SIGRTMIN+29"), ("SIGRTMIN", "SIGRTMIN+0")]
+)
+def test_a_real_time_signal(text: str, shown: str) -> None:
+    value = values.REAL_TIME_SIGNAL.read(text)
+    assert values.REAL_TIME_SIGNAL.show(value) == shown
+    assert values.REAL_TIME_SIGNAL.read(shown) == value
+
+
+@pytest.mark.parametrize("text", ["", "SIGUSR1", "42", "SIGRTMIN+30", "SIGRTMIN-1", "SIGRTMIN+"])
+def test_what_is_no_real_time_signal(text: str) -> None:
+    with pytest.raises(ValueError, match="is no real-time signal"):
+        values.REAL_TIME_SIGNAL.read(text)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyfpm.logs.escapes import escape_json, escape_quoted
+from pyfpm.logs.layouts import Frame
 from pyfpm.logs.worker_output import OutputLines
 
 HEAD = b"[21-Nov-2026 20:52:49] WARNING: "
@@ -14,7 +18,8 @@ PIECES = st.lists(st.binary(max_size=80) | st.text(max_size=80).map(str.encode) 
 
 
 def output(*, limit: int = 1024, decorate: bool = True, buffering: bool = True) -> OutputLines:
-    return OutputLines("www", 912, "stderr", head=lambda: HEAD, limit=limit, decorate=decorate, buffering=buffering)
+    frame = Frame(START, b'"\n', escape_quoted) if decorate else Frame(b"", b"\n", None)
+    return OutputLines(lambda: frame, limit=limit, buffering=buffering)
 
 
 def feed(lines: OutputLines, pieces: list[bytes]) -> list[bytes]:
@@ -50,8 +55,8 @@ def test_without_buffering_nothing_waits() -> None:
 
 
 def test_a_line_shows_when_it_was_begun() -> None:
-    clock = iter([b"1 ", b"2 ", b"3 "])
-    lines = OutputLines("w", 1, "stdout", head=lambda: next(clock))
+    clock = iter([b"0 ", b"1 ", b"2 ", b"3 "])
+    lines = OutputLines(lambda: Frame(next(clock), b"\n", escape_quoted))
     lines.feed(b"begun")
     shown = lines.feed(b" ended\nnext\n")
     assert [line[:2] for line in shown] == [b"1 ", b"2 "]
@@ -121,3 +126,13 @@ def read_back(text: bytes) -> bytes:
 @given(PIECES)
 def test_how_the_bytes_were_read_does_not_matter(pieces: list[bytes]) -> None:
     assert feed(output(limit=100), pieces) == feed(output(limit=100), [b"".join(pieces)])
+
+
+@given(PIECES, st.integers(40, 120))
+def test_in_json_every_piece_is_a_string_and_none_is_lost(pieces: list[bytes], limit: int) -> None:
+    lines = OutputLines(lambda: Frame(b'{"m":"', b'"}\n', escape_json), limit=limit)
+    shown = [json.loads(line)["m"] for line in feed(lines, pieces)]
+    assert all("\n" not in text for text in shown)
+    ended = b"".join(pieces).replace(b"\\", b"").decode("utf-8", "surrogateescape").replace("\n", "")
+    expected = "".join(f"\\x{ord(c) - 0xDC00:02x}" if 0xDC80 <= ord(c) <= 0xDCFF else c for c in ended)
+    assert "".join(shown).replace("\\", "") == expected.replace("\\", "")

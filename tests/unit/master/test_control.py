@@ -218,7 +218,7 @@ def test_a_second_question_ends_the_connection(desk: Desk) -> None:
 
 def test_descriptors_and_other_kinds_are_refused(desk: Desk) -> None:
     before = set(os.listdir("/proc/self/fd"))
-    for message in (messages.NewAccessLog(descriptors=(0,)), messages.Ready(), Verdict(0)):
+    for message in (messages.NewAccessLog(descriptors=(0,)), messages.Ready(0), Verdict(0)):
         client = desk.client()
         messages.send(client, message)
         desk.turn()

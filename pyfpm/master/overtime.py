@@ -1,0 +1,208 @@
+"""Requests that take too long: logged with the stacks of their worker, ended by an exception, killed at last.
+
+Runs in: master.
+Fails by: nothing; what goes wrong with a slow log is logged.
+
+Who is over time is decided in deadlines.py. Nobody tells the master that a request has begun; but none that begins
+after it has looked can be over time before the shortest limit has passed, so it looks again then, and sooner for those
+whose time it has seen.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import pyfpm
+from pyfpm import messages
+from pyfpm.config.directive import name_of
+from pyfpm.config.directives import PoolSettings
+from pyfpm.logs.files import FLAGS, MODE, LogFile
+from pyfpm.logs.slow_log import SlowRequest, entry, shorten, show_stacks
+from pyfpm.logs.timestamp import stamp
+from pyfpm.master import processes
+from pyfpm.master.deadlines import Handled, RequestLimits, Step, next_step
+from pyfpm.master.spawn import trace_signal
+from pyfpm.master.stacks import Dump
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyfpm.logs.error_log import ErrorLog
+    from pyfpm.master.children import Child, Children
+    from pyfpm.master.generation import Tally
+    from pyfpm.master.loop import Loop
+    from pyfpm.scoreboard import Reading, Scoreboard
+
+# The exception waits so long for the stacks, or they would show the clean-up.
+STACKS_FIRST = 0.1
+# A tenant writes what it likes in its slots; it does not keep the master busy with that.
+LEAST_PAUSE = 0.01
+NO_STACKS = "no stacks: the worker did not write any"
+PACKAGE = os.path.dirname(os.path.abspath(pyfpm.__file__)) + os.sep
+
+
+def limits_of(settings: PoolSettings) -> RequestLimits:
+    return RequestLimits(
+        settings.request_slowlog_timeout,
+        settings.request_terminate_timeout,
+        settings.request_terminate_grace,
+        settings.request_terminate_timeout_track_finished,
+    )
+
+
+def open_slow_log(path: str) -> LogFile:
+    """Open for one entry. Not through a symbolic link: it is opened at moments that others can choose."""
+    return LogFile(path, lambda path: os.open(path, FLAGS | os.O_NOFOLLOW, MODE))
+
+
+class Overtime:
+    """Looks after the time limits of one generation's requests. `post` puts a message in a worker's mailbox."""
+
+    def __init__(
+        self,
+        settings: PoolSettings,
+        scoreboard: Scoreboard,
+        children: Children,
+        tally: Tally,
+        log: ErrorLog,
+        loop: Loop,
+        post: Callable[[Child, messages.Message], bool],
+    ) -> None:
+        self._settings = settings
+        self._limits = limits_of(settings)
+        self._signal = trace_signal(settings)
+        self._scoreboard = scoreboard
+        self._children = children
+        self._tally = tally
+        self._log = log
+        self._loop = loop
+        self._post = post
+        self._stamp = stamp("%d-%b-%Y %H:%M:%S")
+        self._handled: dict[int, Handled] = {}  # by slot
+        self._dumps: dict[int, Dump] = {}
+        self._next_look = -math.inf
+
+    def next_due(self, now: float) -> float:
+        """When to look, though no event has come."""
+        if not self._signal or not len(self._children):
+            return math.inf
+        due = min([self._next_look, *(dump.due for dump in self._dumps.values())])
+        return max(due, now + LEAST_PAUSE)
+
+    def look_after(self, now: float) -> None:
+        """Do what is due."""
+        if not self._signal:
+            return
+        for slot, dump in list(self._dumps.items()):
+            dump.look_after(now)
+            if dump.is_done:
+                del self._dumps[slot]
+        if now < self._next_look:
+            return
+        again = now + self._limits.shortest
+        if any(self._scoreboard.has(stage) for stage in self._limits.stages):
+            for child in self._children:
+                if child.ready and self._scoreboard.stage(child.slot) in self._limits.stages:
+                    again = min(again, self._look_at(child, now))
+        self._next_look = max(again, now + LEAST_PAUSE)
+
+    def forget(self, child: Child) -> None:
+        """A worker is no more: what it has written of its stacks is still worth having."""
+        self._handled.pop(child.slot, None)
+        if (dump := self._dumps.pop(child.slot, None)) is not None:
+            dump.end(0.0)  # there is nothing left to be timed
+        if child.trace >= 0:
+            os.close(child.trace)
+            child.trace = -1
+
+    def _look_at(self, child: Child, now: float) -> float:
+        """Do what is to be done about a worker's request; when to look at it again."""
+        reading = self._scoreboard.read_timed(child.slot)
+        done = self._handled.get(child.slot)
+        if done is None or done.number != reading.number:
+            done = Handled(reading.number)
+        step, again = next_step(reading, done, self._limits, now)
+        if step is Step.LOG:
+            done = Handled(done.number, True, done.tell_at, done.kill_at)
+            self._log_slow(child, reading, now)
+        elif step is Step.END:
+            self._log_over(child, reading, now)
+            done = done.over(now, STACKS_FIRST, self._limits.grace)
+        elif step is Step.TELL:
+            self._post(child, messages.TimedOut(reading.number))
+            done = done.told(now)
+        elif step is Step.FORGIVE:
+            done = done.forgiven()
+        elif step is Step.KILL and not child.timed_out:
+            child.timed_out = True
+            grace = self._limits.grace
+            self._log.warning(f"{self._named(child)} has not ended within {grace:g} sec, killing", self._settings.name)
+            processes.send_signal(child.pidfd, signal.SIGKILL)
+        elif step is Step.KILL:
+            again = math.inf
+        self._handled[child.slot] = done
+        return again
+
+    def _log_slow(self, child: Child, reading: Reading, now: float) -> None:
+        age = max(0.0, now - reading.since / 1e9)
+        self._tally.slow += 1
+        self._log.warning(f"{self._named(child)} executing too slow ({age:.6f} sec), logging", self._settings.name)
+        script, client = self._scoreboard.read_origin(child.slot)
+        slow = SlowRequest(
+            self._stamp(self._log.clock()), self._settings.name, child.pid, script, self._request(child), age, client
+        )
+        self._ask_stacks(child, now, functools.partial(self._write_entry, child, slow))
+
+    def _log_over(self, child: Child, reading: Reading, now: float) -> None:
+        age = max(0.0, now - reading.since / 1e9)
+        self._tally.timed_out += 1
+        text = f"{self._named(child)} execution timed out ({age:.6f} sec), terminating"
+        self._log.warning(text, self._settings.name)
+        self._ask_stacks(child, now, functools.partial(self._say_stacks, child, reading.number))
+
+    def _ask_stacks(self, child: Child, now: float, tell: Callable[[bytes, float], None]) -> None:
+        dump = self._dumps.get(child.slot)
+        if dump is not None and not dump.is_done:
+            dump.tell_too(tell)
+        else:
+            self._dumps[child.slot] = Dump(child, self._signal, self._loop, now, tell)
+
+    def _write_entry(self, child: Child, slow: SlowRequest, text: bytes, _now: float) -> None:
+        path = self._settings.slowlog
+        if path is None:
+            return
+        try:
+            file = open_slow_log(path)
+        except OSError as error:
+            self._complain(path, error.strerror or str(error))
+            return
+        if not file.write(entry(slow, self._stacks(child, text) or [NO_STACKS])):
+            self._complain(path, file.reason)
+        file.close()
+
+    def _complain(self, path: str, reason: str) -> None:
+        self._log.error(f"cannot write {name_of(PoolSettings, 'slowlog')} ({path}): {reason}", self._settings.name)
+
+    def _say_stacks(self, child: Child, number: int, text: bytes, now: float) -> None:
+        detail = "\n".join(f"  {line}" for line in self._stacks(child, text))
+        words = f"{child.label()} was here when its time was over:" if detail else f"{child.label()}: {NO_STACKS}"
+        self._log.warning(words, self._settings.name, detail)
+        done = self._handled.get(child.slot)
+        if done is not None and done.number == number and done.tell_at is not None:
+            self._handled[child.slot] = done.sooner(now, self._limits.grace)
+            self._next_look = now
+
+    def _stacks(self, child: Child, text: bytes) -> list[str]:
+        return show_stacks(text, child.main_thread, self._settings.request_slowlog_trace_depth, PACKAGE)
+
+    def _named(self, child: Child) -> str:
+        script, _ = self._scoreboard.read_origin(child.slot)
+        return f"{child.label()}, script '{script}' (request: \"{shorten(self._request(child))}\")"
+
+    def _request(self, child: Child) -> str:
+        reading = self._scoreboard.read_whole(child.slot)
+        return f"{reading.method} {reading.uri}"

@@ -1,0 +1,176 @@
+"""A frozen copy of what a scoreboard says: a pool and its workers at one moment, made fit to be shown.
+
+Runs in: worker that answers a status request, Python 3.9 and up.   Pure: no system call, no clock, no log.
+Fails by: nothing. Slots and facts are gossip, and their texts as hostile as whoever sent the request: numbers are taken
+as they are, and no character that is not printable gets through.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+from pyfpm.scoreboard import CREATING, FREE, IDLE, MANAGERS, STAGE_NAMES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Optional
+
+    from pyfpm.scoreboard import Reading, Scoreboard
+
+    Known = Optional[int]  # None where it is unknown, which is never shown as 0
+
+NANOSECONDS = 10**9
+LATEST_TIME = 253_402_300_799  # the last second of the year 9999: no calendar goes further
+
+
+# Plain named tuples: `typing` and `dataclasses` would cost the worker a megabyte.
+Process = namedtuple(
+    "Process",
+    (
+        "pid",
+        "state",
+        "start_time",  # seconds since 1970
+        "start_since",
+        "requests",
+        "request_duration",  # microseconds
+        "request_method",
+        "request_uri",
+        "content_length",
+        "user",
+        "script",
+        "last_request_cpu",  # per cent
+        "last_request_memory",  # bytes
+        # Ours:
+        "generation",
+    ),
+)
+Process.__doc__ = "One worker: PHP-FPM's fields in its order, then ours."
+
+Snapshot = namedtuple(
+    "Snapshot",
+    (
+        "pool",
+        "process_manager",
+        "start_time",
+        "start_since",
+        "accepted_conn",
+        "listen_queue",
+        "max_listen_queue",
+        "listen_queue_len",
+        "idle_processes",
+        "active_processes",
+        "total_processes",
+        "max_active_processes",
+        "max_children_reached",
+        "slow_requests",
+        "memory_peak",
+        # Ours:
+        "max_children",
+        "max_requests",
+        "max_memory",
+        "max_lifetime",
+        "generation",
+        "last_reload",
+        "last_reload_time",
+        "recycled_processes",
+        "crashed_processes",
+        "killed_processes",
+        "busy_share_1m",
+        "busy_share_5m",
+        "busy_share_15m",
+        "processes",
+    ),
+)
+Snapshot.__doc__ = "A pool: PHP-FPM's fields in its order, then ours, and `processes`. None is what is unknown."
+
+
+def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, full: bool = True) -> Snapshot:
+    """What `scoreboard` says at `now` (nanoseconds, CLOCK_MONOTONIC), which is `wall` seconds since 1970.
+
+    The processes are left out unless it is to be `full`.
+    """
+    found, note = scoreboard.read_facts()
+    facts = {name: value if value >= 0 else None for name, value in found.items()}
+    read = scoreboard.read_whole if full else scoreboard.read_numbers
+    readings = [read(slot) for slot in range(scoreboard.slots) if scoreboard.stage(slot) != FREE]
+    idle = sum(reading.stage == IDLE for reading in readings)
+    active = sum(reading.stage not in (FREE, CREATING, IDLE) for reading in readings)
+    idle += facts["idle_elsewhere"] or 0
+    active += facts["active_elsewhere"] or 0
+    manager = facts["manager"]
+    started = facts["started"]
+    peak = max([reading.memory for reading in readings] + [facts["memory_peak"] or 0])
+    lifetime = facts["max_lifetime"]
+    shares = [None if share is None else share / 1e6 for share in (facts["busy_1"], facts["busy_5"], facts["busy_15"])]
+    return Snapshot(
+        pool=clean(pool),
+        process_manager=MANAGERS[manager] if manager is not None and manager < len(MANAGERS) else "unknown",
+        start_time=_date(facts["start_time"]),
+        start_since=None if started is None else max(0, now - started) // NANOSECONDS,
+        accepted_conn=sum(reading.number for reading in readings) + (facts["accepted_elsewhere"] or 0),
+        listen_queue=facts["queue"],
+        max_listen_queue=facts["queue_max"],
+        listen_queue_len=facts["queue_limit"],
+        idle_processes=idle,
+        active_processes=active,
+        total_processes=idle + active,
+        max_active_processes=max(active, facts["max_active"] or 0),
+        max_children_reached=facts["max_children_reached"],
+        slow_requests=facts["slow"],
+        memory_peak=peak or None,
+        max_children=facts["max_children"],
+        max_requests=facts["max_requests"],
+        max_memory=facts["max_memory"],
+        max_lifetime=None if lifetime is None else lifetime / 1000,
+        generation=facts["generation"],
+        last_reload=clean(note) if facts["reload_time"] is not None else "none",
+        last_reload_time=_date(facts["reload_time"]),
+        recycled_processes=facts["recycled"],
+        crashed_processes=facts["crashed"],
+        killed_processes=facts["killed"],
+        busy_share_1m=shares[0],
+        busy_share_5m=shares[1],
+        busy_share_15m=shares[2],
+        processes=tuple(_process(reading, app, wall, now) for reading in readings) if full else (),
+    )
+
+
+def _date(seconds: Known) -> Known:
+    return None if seconds is None else min(seconds, LATEST_TIME)
+
+
+def _process(reading: Reading, app: str, wall: float, now: int) -> Process:
+    idle = reading.stage == IDLE
+    duration = reading.duration if idle else max(0, now - reading.since)
+    age = max(0, now - reading.born) // NANOSECONDS if reading.born else 0
+    cpu = reading.cpu * 1000 / reading.duration * 100 if idle and reading.duration else 0.0
+    if reading.stage == CREATING:
+        duration = 0
+    return Process(
+        pid=reading.pid,
+        state=STAGE_NAMES[reading.stage],
+        start_time=max(0, int(wall) - age),
+        start_since=age,
+        requests=reading.number,
+        request_duration=duration // 1000,
+        request_method=shown(reading.method),
+        request_uri=shown(reading.uri),
+        content_length=reading.length,
+        user=shown(reading.user),
+        script=clean(app) if reading.number else "-",
+        last_request_cpu=round(cpu, 2),
+        last_request_memory=reading.memory if idle else 0,
+        generation=reading.generation,
+    )
+
+
+def shown(text: str) -> str:
+    """A text of the request, which is latin-1 for bytes that are UTF-8 mostly; "-" for none."""
+    return clean(text.encode("latin-1").decode("utf-8", "replace")) or "-"
+
+
+def clean(text: str) -> str:
+    """`text` with \\xNN for whatever a terminal would obey, XML forbids, or a line ends with."""
+    if text.isprintable():
+        return text
+    return "".join([char if char.isprintable() else f"\\x{ord(char):02x}" for char in text])

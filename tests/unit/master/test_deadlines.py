@@ -1,0 +1,100 @@
+"""Which step a request is due for, at every moment of its life."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyfpm.master.deadlines import RAISED, Handled, RequestLimits, Step, next_step
+from pyfpm.scoreboard import CREATING, ENDING, FINISHING, FREE, IDLE, READING, RUNNING, Reading
+from pyfpm.worker import timelimits
+
+SLOW_ONLY = RequestLimits(slow=2.0)
+BOTH = RequestLimits(slow=2.0, terminate=5.0, grace=3.0)
+EQUAL = RequestLimits(slow=5.0, terminate=5.0, grace=3.0)
+NEW = Handled(1)
+LOGGED = Handled(1, is_logged=True)
+OVER = LOGGED.over(105.0, 0.1, 3.0)
+
+
+def reading(stage: int = RUNNING, since: float = 100.0, deadline: float | None = 105.0) -> Reading:
+    made = Reading(stage, int(since * 1e9), 1, 0, 7, 1, 0)
+    made.deadline = RAISED if deadline is None else int(deadline * 1e9)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("now", "limits", "done", "step", "again"),
+    [
+        (101.0, SLOW_ONLY, NEW, Step.NOTHING, 102.0),
+        (102.0, SLOW_ONLY, NEW, Step.LOG, 102.0),
+        (102.5, SLOW_ONLY, LOGGED, Step.NOTHING, math.inf),
+        (101.0, BOTH, NEW, Step.NOTHING, 102.0),
+        (103.0, BOTH, LOGGED, Step.NOTHING, 105.0),
+        (105.0, BOTH, LOGGED, Step.END, 105.0),
+        (105.0, EQUAL, NEW, Step.LOG, 105.0),
+        (105.05, BOTH, OVER, Step.NOTHING, 105.1),
+        (105.1, BOTH, OVER, Step.TELL, 105.1),
+        (105.15, BOTH, OVER.told(105.1), Step.NOTHING, 105.2),
+        (108.1, BOTH, OVER, Step.KILL, 108.1),
+    ],
+)
+def test_each_step_in_its_time(now: float, limits: RequestLimits, done: Handled, step: Step, again: float) -> None:
+    found, when = next_step(reading(), done, limits, now)
+    assert found is step
+    assert when == pytest.approx(again)
+
+
+def test_who_has_raised_is_not_told_again_but_killed_in_time() -> None:
+    step, again = next_step(reading(deadline=None), OVER, BOTH, 107.0)
+    assert step is Step.NOTHING
+    assert again == pytest.approx(108.1)
+    assert next_step(reading(deadline=None), OVER, BOTH, 108.2)[0] is Step.KILL
+
+
+def test_an_extension_counts_until_the_exception() -> None:
+    assert next_step(reading(deadline=200.0), LOGGED, BOTH, 150.0) == (Step.NOTHING, 200.0)
+    assert next_step(reading(deadline=200.0), OVER, BOTH, 105.1)[0] is Step.FORGIVE
+    assert next_step(reading(deadline=200.0), OVER, BOTH, 109.0)[0] is Step.KILL
+
+
+def test_stacks_that_come_early_make_the_end_come_early() -> None:
+    assert OVER.sooner(105.02, 3.0).tell_at == 105.02
+    assert OVER.sooner(105.5, 3.0).tell_at == pytest.approx(105.1), "and never late"
+
+
+def test_no_grace_is_the_end_at_once() -> None:
+    done = LOGGED.over(105.0, 0.1, 0.0)
+    assert next_step(reading(), done, RequestLimits(terminate=5.0), 105.1)[0] is Step.KILL
+
+
+@pytest.mark.parametrize("stage", [FREE, CREATING, IDLE, READING, ENDING, FINISHING])
+def test_only_the_application_is_limited(stage: int) -> None:
+    assert next_step(reading(stage), NEW, BOTH, 1e6) == (Step.NOTHING, math.inf)
+
+
+def test_what_is_finished_may_be_limited_but_is_not_slow() -> None:
+    limits = RequestLimits(slow=2.0, terminate=5.0, grace=3.0, track_finished=True)
+    assert next_step(reading(FINISHING), NEW, limits, 103.0) == (Step.NOTHING, 105.0)
+    assert next_step(reading(FINISHING), NEW, limits, 105.0)[0] is Step.END
+
+
+def test_nothing_is_limited_without_limits() -> None:
+    assert RequestLimits().shortest == math.inf
+    assert next_step(reading(), NEW, RequestLimits(), 1e6) == (Step.NOTHING, math.inf)
+
+
+@given(st.integers(0, 255), *[st.integers(0, 2**64 - 1)] * 2, st.floats(0, 1e9))
+def test_any_slot_has_a_step(stage: int, since: int, deadline: int, now: float) -> None:
+    made = Reading(stage, since, 1, 0, 7, 1, 0)
+    made.deadline = deadline
+    step, again = next_step(made, NEW, BOTH, now)
+    assert step in Step
+    assert again >= now or step is not Step.NOTHING
+
+
+def test_master_and_worker_mean_the_same() -> None:
+    assert timelimits.RAISED == RAISED
