@@ -213,7 +213,7 @@ class Pool:
         idle = generation.idle() if plan.manager != "static" else []
         too_long = sum(1 for since, _ in idle if now - since > self.settings.pm_process_idle_timeout)
         orders = orders_for(plan, census, fresh=self._fresh, idle_too_long=too_long)
-        self._fresh = self._fresh and census.total + orders.start < plan.start
+        self._fresh = self._fresh and census.total < plan.start
         start = self._make_room(generation, census, orders, plan, room, now)
         generation.want(start, now, keep_template=self._keeps_template(census, orders, now))
         generation.dismiss([child for _, child in idle[: orders.retire]], now)

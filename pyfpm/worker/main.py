@@ -131,8 +131,8 @@ class Worker:
         given_up = self.mailbox.look()
         if self.mailbox.is_closed:
             self._stop()
-        # Only while the first bytes are awaited: what is raised then can hit nothing but that wait. The scoreboard still
-        # shows READING some time after that, and the master repeats itself until it does not.
+        # Only while the first bytes are awaited: what is raised then can hit nothing but that wait. The scoreboard shows
+        # READING some time longer, and the master repeats itself until it does not.
         elif given_up == self.number and self.awaiting:
             self.awaiting = False
             raise PeerGone(f"the peer sent no request in {self.settings['request_head_timeout']:g} seconds")

@@ -39,7 +39,7 @@ def application(environ, start_response):
     if path not in ("/version", "/slow"):
         return apps.application(environ, start_response)
     if path == "/slow":
-        time.sleep(0.02)
+        time.sleep(0.02)  # what makes it slow
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(VERSION)))])
     return [VERSION.encode()]
 """
