@@ -29,7 +29,8 @@ DEFAULT_CONFIG = "/etc/pyfpm.conf"
 @click.group(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Signals: TERM and INT stop now, QUIT stops when the requests in hand are done, USR1 reopens the logs.",
+    epilog="Signals: TERM and INT stop now, QUIT stops when the requests in hand are done, USR2 and HUP reload, "
+    "USR1 reopens the logs.",
 )
 @click.option("-c", "--config", default=DEFAULT_CONFIG, show_default=True, metavar="FILE", help="The configuration.")
 @click.option("-D", "--daemonize", "background", is_flag=True, help="Go to the background once the pools serve.")

@@ -348,6 +348,8 @@ class Generation:
         if child.leaving_since is not None:
             obeyed = not child.ready or (_obeyed(child, status) and last.stage not in IN_REQUEST)
             self.tally.killed += not obeyed
+            if child.ready and obeyed:
+                self._worker_failures.end()  # it did start, though it had no time to grow old
             self._log.say(Level.DEBUG if obeyed else Level.WARNING, how, self.name)
         elif not self._dismissed and (child.reason or died_young(lived, last.number)):
             self.tally.crashed += 1
@@ -408,6 +410,8 @@ class Generation:
                 continue
             grace = self._common.daemon.process_control_timeout
             number = pressure(Phase.FINISHING, now - child.leaving_since, grace)
+            if child.outlived and not self._dismissed:
+                number = signal.SIGQUIT  # it is replaced already, and nobody waits for it to go
             if number is None or is_harsher(child.pressed, number):
                 continue
             # QUIT once is enough for a worker in a request, which must not be interrupted again and again; one that is

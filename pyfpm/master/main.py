@@ -192,9 +192,9 @@ class Master:
     def _judge_start(self, now: float) -> None:
         """The start has succeeded once each pool has been tried and one of them serves."""
         pools = self._daemon.pools
-        if not all(pool.can_serve or pool.trouble for pool in pools):
+        if not all(pool.can_serve or pool.trouble or pool.is_starved for pool in pools):
             return
-        if not any(pool.can_serve for pool in pools):
+        if not any(pool.can_serve or pool.has_remains for pool in pools):
             self._log.alert("no pool can serve, giving up")
             self._exit_code = EXIT_INTERNAL
             self._enter(Wish.TERMINATE, now)
@@ -203,13 +203,14 @@ class Master:
         for pool in pools:
             pool.launch()
             if not pool.can_serve:
-                self._log.warning("this pool does not serve yet, it is tried again", pool.name)
+                going_on = "; the workers from before the upgrade go on" if pool.has_remains else ""
+                self._log.warning(f"this pool does not serve yet, it is tried again{going_on}", pool.name)
         self._log.notice("ready to handle connections")
         self._log.launched()
         self._daemon.notifier.ready(self._daemon.status())
         self._daemon.launch.announce(0)
         if self._legacy is not None:
-            upgrade.announce(self._legacy, self._control, now)
+            upgrade.announce(self._legacy, self._control, [pool.name for pool in pools if not pool.can_serve], now)
 
     def _enter(self, wish: Wish, now: float) -> bool:
         """Move on as the table has it; False if nothing changes."""

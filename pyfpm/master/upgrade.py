@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -143,9 +144,8 @@ class Upgrade:
         if os.waitstatus_to_exitcode(status) == 0:
             self.is_due = True
         else:
-            self._refuse(
-                "the new pyfpm does not start with this configuration:\n" + self._said.decode("utf-8", "replace")
-            )
+            said = _without_timestamps(self._said.decode("utf-8", "replace"))
+            self._refuse(f"the new pyfpm does not start with this configuration:\n{said}")
         return True
 
     def reconcile(self, now: float) -> None:
@@ -221,6 +221,11 @@ class Upgrade:
         self._waiting.clear()
 
 
+def _without_timestamps(said: str) -> str:
+    """What -t says, for a log that has timestamps and levels of its own."""
+    return "\n".join(re.sub(r"^\[[^]]*\] [A-Z]+: ", "", line) for line in said.splitlines())
+
+
 def _test_new_image(output: int) -> None:
     """In a child: run the command of this master with -t, by the interpreter and the code that are on disk now."""
     os.dup2(output, 1)
@@ -242,12 +247,15 @@ def is_upgrade(environ: Mapping[str, str]) -> bool:
     return VARIABLE in environ
 
 
-def announce(legacy: Legacy, control: Control, now: float) -> None:
-    """The new image serves: tell whoever asked the old one for it."""
+def announce(legacy: Legacy, control: Control, failing: list[str], now: float) -> None:
+    """The new image is up: tell whoever asked the old one for it. `failing` are pools that do not serve with it."""
+    text = f"upgraded from pyfpm {legacy.version} to {__version__}, pid {os.getpid()}"
+    if failing:
+        text += f"; not serving yet, their old workers go on: {', '.join(failing)}"
     for descriptor in legacy.clients:
         with contextlib.suppress(OSError):
             request = control.adopt(socket.socket(fileno=descriptor), Verb.UPGRADE, now)
-            request.finish(0, f"upgraded from pyfpm {legacy.version} to {__version__}, pid {os.getpid()}")
+            request.finish(REFUSED if failing else 0, text)
 
 
 def let_signals_in() -> None:

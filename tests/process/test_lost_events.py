@@ -16,7 +16,7 @@ from tests.harness.waits import watching
 if TYPE_CHECKING:
     from tests.harness.daemon import Daemon
 
-# Every second callback is not called, every second SIGCHLD is lost for good, and so is every second look at who has died.
+# Every second callback is not called, every second SIGCHLD is lost for good, every second look at who has died is none.
 _COMMAND = """#!{python}
 import itertools
 import signal
@@ -61,11 +61,13 @@ def test_start_kill_reload_stop(careless: Daemon) -> None:
     careless.add_pool("www", {"app": "deployed:application", "pm.max_children": 4})
     careless.start()
     careless.engage(4)
-    careless.expect(r"exited on signal 9|does not serve|died before it was born")
+    careless.expect(r"exited on signal 9|does not serve|died before it was born|failed twice")
     for _ in range(2):
         with watching(*careless.workers(), careless.template()) as processes:
             for process in processes:
                 os.kill(process.pid, signal.SIGKILL)
+            for process in processes:
+                process.wait_exit()
         careless.engage(4)
     write_site(careless, "two")
     with Load(careless.address(), "/slow", clients=4) as load:

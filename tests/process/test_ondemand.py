@@ -14,11 +14,11 @@ from tests.harness.sockets import free_port
 from tests.harness.waits import watching
 
 if TYPE_CHECKING:
-    from tests.harness.daemon import Daemon
+    from tests.harness.daemon import Daemon, Settings
 
 
-def add_ondemand(daemon: Daemon, most: int = 10, name: str = "www", **more: object) -> None:
-    daemon.add_pool(name, {"pm": "ondemand", "pm.max_children": most, **more})
+def add_ondemand(daemon: Daemon, most: int = 10, name: str = "www", more: Settings | None = None) -> None:
+    daemon.add_pool(name, {"pm": "ondemand", "pm.max_children": most, **(more or {})})
 
 
 def test_nobody_is_there_until_the_first_request(daemon: Daemon) -> None:
@@ -68,7 +68,7 @@ def test_a_second_visitor_while_the_first_is_served(daemon: Daemon) -> None:
 
 
 def test_the_idle_leave_after_their_time(daemon: Daemon) -> None:
-    add_ondemand(daemon, **{"pm.process_idle_timeout": "0.5s"})
+    add_ondemand(daemon, more={"pm.process_idle_timeout": "0.5s"})
     daemon.start()
     with in_hand(daemon, 4) as clients:
         pids = daemon.gate.wait_inside(4)
@@ -84,7 +84,7 @@ def test_the_idle_leave_after_their_time(daemon: Daemon) -> None:
 
 
 def test_who_is_asked_all_the_time_stays(daemon: Daemon) -> None:
-    add_ondemand(daemon, 1, **{"pm.process_idle_timeout": "0.3s"})
+    add_ondemand(daemon, 1, more={"pm.process_idle_timeout": "0.3s"})
     daemon.start()
     with Load(daemon.address(), clients=1) as load:
         end = time.monotonic() + 1.5
@@ -95,7 +95,7 @@ def test_who_is_asked_all_the_time_stays(daemon: Daemon) -> None:
 
 
 def test_no_request_is_lost_at_the_moment_when_workers_leave(daemon: Daemon) -> None:
-    add_ondemand(daemon, 4, **{"pm.process_idle_timeout": "0.001s"})
+    add_ondemand(daemon, 4, more={"pm.process_idle_timeout": "0.001s"})
     daemon.start()
     daemon.expect(r"pm\.max_children")
     with Load(daemon.address(), clients=2) as load:
@@ -109,7 +109,7 @@ def test_no_request_is_lost_at_the_moment_when_workers_leave(daemon: Daemon) -> 
 
 
 def test_a_pool_that_nobody_visits_gives_up_its_template_too(daemon: Daemon) -> None:
-    add_ondemand(daemon, **{"pm.process_idle_timeout": "0.2s", "pm.template_idle_timeout": "0.3s"})
+    add_ondemand(daemon, more={"pm.process_idle_timeout": "0.2s", "pm.template_idle_timeout": "0.3s"})
     daemon.set_global({"log_level": "debug"})
     daemon.start()
     for _ in range(2):
@@ -127,7 +127,7 @@ def test_a_pool_that_nobody_visits_gives_up_its_template_too(daemon: Daemon) -> 
 
 
 def test_a_template_that_is_given_up_is_there_for_a_burst(daemon: Daemon) -> None:
-    add_ondemand(daemon, 8, **{"pm.template_idle_timeout": "0.2s"})
+    add_ondemand(daemon, 8, more={"pm.template_idle_timeout": "0.2s"})
     daemon.start()
     with watching(daemon.template()) as (process,):
         process.wait_exit(5)
@@ -166,7 +166,7 @@ def test_who_knocks_and_goes_leaves_nothing_behind(daemon: Daemon) -> None:
 
 
 def test_over_tcp_too(daemon: Daemon) -> None:
-    add_ondemand(daemon, 6, listen=f"127.0.0.1:{free_port()}")
+    add_ondemand(daemon, 6, more={"listen": f"127.0.0.1:{free_port()}"})
     daemon.start()
     with in_hand(daemon, 6):
         daemon.gate.wait_inside(6)
@@ -176,7 +176,7 @@ def test_over_tcp_too(daemon: Daemon) -> None:
 def test_many_pools_wake_one_by_one(daemon: Daemon) -> None:
     names = [f"site{number}" for number in range(8)]
     for name in names:
-        add_ondemand(daemon, 2, name, **{"env[GATE]": None})
+        add_ondemand(daemon, 2, name, more={"env[GATE]": None})
     daemon.start()
     assert len(daemon.family()) == len(names)
     for name in names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.harness.load import Load
-from tests.harness.reloads import Headcount, in_hand, reload, report, wait_report
+from tests.harness.reloads import Headcount, in_hand, reload, report
 
 if TYPE_CHECKING:
     from tests.harness.daemon import Daemon
@@ -16,6 +16,7 @@ def test_two_pools_share_what_there_is(daemon: Daemon) -> None:
     for name in ("www", "shop"):
         settings = {"pm": "ondemand", "pm.max_children": 3, "pm.process_idle_timeout": "0.1s"}
         daemon.add_pool(name, settings)
+    daemon.expect(r"process\.max")
     daemon.start()
     with Headcount(daemon, "shop") as shop, in_hand(daemon, 3) as clients:
         daemon.gate.wait_inside(3)
@@ -36,9 +37,22 @@ def test_a_pool_that_would_have_more_has_what_is_left(daemon: Daemon) -> None:
     daemon.set_global({"process.max": 4})
     daemon.add_pool("www", {"pm.max_children": 3})
     daemon.add_pool("shop", {"pm.max_children": 3})
+    daemon.expect(r"process\.max")
     daemon.start()
-    wait_report(daemon, lambda now: now.total == 3)
-    assert wait_report(daemon, lambda now: now.total == 1, "shop").state == "serving"
+    while (total := report(daemon).total + report(daemon, "shop").total) < 4:
+        assert daemon.is_running
+    assert total == 4
+    assert report(daemon).state == report(daemon, "shop").state == "serving"
+
+
+def test_a_pool_that_gets_none_does_not_hold_up_the_start(daemon: Daemon) -> None:
+    daemon.set_global({"process.max": 1})
+    daemon.add_pool("www")
+    daemon.add_pool("shop")
+    daemon.expect("this pool does not serve yet")
+    daemon.start()
+    daemon.wait_log(r"WARNING: \[pool \w+\] no more workers by process\.max \(1\), consider raising it")
+    assert sorted([report(daemon).total, report(daemon, "shop").total]) == [0, 1]
 
 
 def test_a_reload_finds_room_where_there_is_none(daemon: Daemon) -> None:
@@ -58,6 +72,7 @@ def test_a_reload_finds_room_where_there_is_none(daemon: Daemon) -> None:
 def test_a_reload_may_change_it(daemon: Daemon) -> None:
     daemon.set_global({"process.max": 1})
     daemon.add_pool("www", {"pm.max_children": 3})
+    daemon.expect(r"process\.max")
     daemon.start()
     assert report(daemon).total == 1
     daemon.set_global({"process.max": 3})
