@@ -22,6 +22,7 @@ from pyfpm.errors import EXIT_USAGE, ConfigError
 from pyfpm.fork import EXIT_INTERNAL
 from pyfpm.logs.error_log import ErrorLog
 from pyfpm.master.spawn import PACKAGE
+from pyfpm.master.upgrade import TOLERANT
 
 DEFAULT_CONFIG = "/etc/pyfpm.conf"
 
@@ -73,7 +74,7 @@ def command(
         return 0
     log = ErrorLog(clock=time.time)
     try:
-        configuration = read_configuration(options, log)
+        configuration = read_configuration(options, log, strict=bool(test) and TOLERANT not in os.environ)
     except ConfigError as error:
         return refuse(error.problems, options, log)
     return show_test(configuration, options, log, test) if test else start(configuration, options, log)

@@ -68,11 +68,6 @@ class Response:
         self.body_bytes = 0
 
     @property
-    def started(self) -> bool:
-        """start_response has been called."""
-        return bool(self._head)
-
-    @property
     def incomplete(self) -> bool:
         """The client has a part of the answer, and must not take it for the whole."""
         return self.sent and not self.finished

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from pyfpm.logs.files import LogFile
 
 STDERR = 2
+STDERR_PATIENCE_MS = 1000  # for a reader of what the start says, a pager perhaps; then it is not waited for
+PIECE = 4096  # PIPE_BUF: where poll(2) says that there is room, a pipe takes so much at once
 
 
 class Level(IntEnum):
@@ -44,12 +47,12 @@ class ErrorLog:
         self._mirror = True
 
     def write_to(self, file: LogFile | None) -> None:
-        """From now on lines go to this file; None: to standard error (a terminal in the foreground, or -O)."""
+        """From now on lines go to this file; None: plainly to standard error, as at the beginning."""
         self._file = file
 
     @property
     def file(self) -> LogFile | None:
-        """What lines go to; None for standard error."""
+        """What lines go to; None as long as there is only standard error."""
         return self._file
 
     def launched(self) -> None:
@@ -83,15 +86,16 @@ class ErrorLog:
         head = self.head(level)
         if pool is not None:
             head += escape_line(f"[pool {pool}] ")
-        for part in (text, *detail.rstrip("\n").split("\n")) if detail else (text,):
-            line = self._cut(head + escape_line(part))
-            self._write(line)
-            if self._mirror and level >= Level.NOTICE and self._file is not None and not self._file.is_stderr:
-                _write_stderr(line)
+        parts = (text, *detail.rstrip("\n").split("\n")) if detail else (text,)
+        lines = b"".join(self._cut(head + escape_line(part)) for part in parts)
+        self._write(lines)
+        if self._mirror and level >= Level.NOTICE and self._file is not None and not self._file.is_stderr:
+            _write_stderr(lines)
 
-    def raw(self, line: bytes) -> None:
-        """One finished line, newline included: a worker's output. No level hides it."""
-        self._write(line)
+    def raw(self, lines: bytes) -> None:
+        """Finished lines, newlines included: a worker's output. No level hides it."""
+        if lines:
+            self._write(lines)
 
     def head(self, level: Level = Level.WARNING) -> bytes:
         """The beginning of a line of now, up to and with the blank before the text."""
@@ -107,16 +111,22 @@ class ErrorLog:
         # decode(..., "ignore") drops the half of a character at the cut.
         return line[: self.limit - 4].decode("utf-8", "ignore").encode() + b"...\n"
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, lines: bytes) -> None:
         file = self._file
         if file is None:
-            _write_stderr(line)
+            _write_stderr(lines)
             return
-        if file.write(line) and file.lost:
+        if file.write(lines) and file.lost:
             lost, reason = file.take_lost()
             self.warning(f"{lost} log lines were lost: {reason}")
 
 
-def _write_stderr(line: bytes) -> None:
+def _write_stderr(lines: bytes) -> None:
+    """For the command line and the start; a daemon that has none but standard error has a LogFile for it."""
+    poll = select.poll()
+    poll.register(STDERR, select.POLLOUT)
     with contextlib.suppress(OSError):  # closed or full: there is nobody left to tell
-        os.write(STDERR, line)
+        for at in range(0, len(lines), PIECE):
+            if not poll.poll(STDERR_PATIENCE_MS):
+                return
+            os.write(STDERR, lines[at : at + PIECE])

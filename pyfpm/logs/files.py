@@ -11,6 +11,8 @@ import fcntl
 import os
 import select
 import stat
+import time
+from collections.abc import Callable
 
 # In a container these may lead to a socket or to another user's pipe: opening them by path then fails (ENXIO,
 # EACCES), while the descriptor that we inherited works.
@@ -23,20 +25,35 @@ INHERITED = {
     "/proc/self/fd/1": 1,
 }
 # O_NONBLOCK: a FIFO without a reader is an error (ENXIO) instead of a master that hangs in open().
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-_PATIENCE_MS = 100
+FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+_PATIENCE = 0.1  # seconds at most that a write waits for a reader
+_PATIENCE_SHARE = 0.25  # and at most this share of all time: one that reads a byte now and then wins nothing by it
+_PIECE = 4096  # PIPE_BUF: where poll(2) says that there is room, a pipe takes so much at once
+
+
+Opener = Callable[[str, int], int]  # (path, mode of a new file) → descriptor
+
+
+def open_plainly(path: str, mode: int) -> int:
+    return os.open(path, FLAGS, mode)
 
 
 class LogFile:
-    """One open log. `None` as path means the inherited standard error."""
+    """One open log. `None` as path means the inherited standard error.
 
-    def __init__(self, path: str | None, mode: int = 0o600) -> None:
+    `opener` is for who has to be careful about what the path may lead to: it opens the file, at first and anew.
+    """
+
+    def __init__(self, path: str | None, mode: int = 0o600, opener: Opener = open_plainly) -> None:
         self.path = path
+        self._opener = opener
         self.lost = 0
         self.reason = ""
         self._mode = mode
         self._torn = False
         self._inherited = 2 if path is None else INHERITED.get(path)
+        self._patience = _PATIENCE
+        self._patience_at = time.monotonic()
         self._fd = self._open()
         # A regular file takes a line at once, or is full. Anything else may make the writer wait.
         self._may_block = not stat.S_ISREG(os.fstat(self._fd).st_mode)
@@ -61,14 +78,18 @@ class LogFile:
         self._may_block = not stat.S_ISREG(os.fstat(self._fd).st_mode)
         self._torn = False
 
-    def write(self, line: bytes) -> bool:
-        """Append one line. False: it was lost, and counted."""
-        whole = b"\n" + line if self._torn else line
+    def write(self, lines: bytes) -> bool:
+        """Append whole lines, one or more. False: some were lost, and counted."""
+        whole = b"\n" + lines if self._torn else lines
+        done = 0
         try:
-            self._write_whole(whole)
+            while done < len(whole):
+                done += self._write_some(whole, done)
         except OSError as error:
-            self.lost += 1
+            self.lost += whole.count(b"\n", done)
             self.reason = error.strerror or str(error)
+            if done:
+                self._torn = whole[done - 1] != ord("\n")  # then the next line starts on a new line
             return False
         self._torn = False
         return True
@@ -83,22 +104,43 @@ class LogFile:
 
     def _open(self) -> int:
         if self._inherited is not None:
-            # A copy: whoever puts something else on descriptor 2 later does not redirect the log.
-            return fcntl.fcntl(self._inherited, fcntl.F_DUPFD_CLOEXEC, 3)
+            return _copy(self._inherited)
         assert self.path is not None
-        return os.open(self.path, _FLAGS, self._mode)
+        return self._opener(self.path, self._mode)
 
-    def _write_whole(self, line: bytes) -> None:
-        if self._may_block:
-            self._wait_writable()
-        done = 0
-        while done < len(line):
-            done += os.write(self._fd, line[done:])
-            self._torn = done < len(line)  # if the rest fails, the next line starts on a new line
+    def _write_some(self, whole: bytes, done: int) -> int:
+        if not self._may_block:
+            return os.write(self._fd, whole[done:] if done else whole)
+        self._wait_writable()
+        end = done + _PIECE
+        if end < len(whole):  # whole lines, if one fits: another process may write to the same pipe
+            end = whole.rfind(b"\n", done, end) + 1 or end
+        return os.write(self._fd, whole[done:end])
 
     def _wait_writable(self) -> None:
         # A pipe that nobody reads would stop the master for ever. It gets a moment once, then none until it moves.
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)
-        if not poll.poll(0 if self.lost else _PATIENCE_MS):
+        if poll.poll(0):
+            return
+        began = time.monotonic()
+        self._patience = min(self._patience + (began - self._patience_at) * _PATIENCE_SHARE, _PATIENCE)
+        moved = poll.poll(0 if self.lost else self._patience * 1000)
+        self._patience_at = time.monotonic()
+        self._patience = max(0.0, self._patience - (self._patience_at - began))
+        if not moved:
             raise BlockingIOError(0, "nobody reads it")
+
+
+def _copy(inherited: int) -> int:
+    """A descriptor of our own: whoever puts something else on descriptor 2 later does not redirect the log.
+
+    A pipe or terminal is opened anew if it can be: O_NONBLOCK on a duplicate would be everybody's, the shell's too.
+    """
+    mode = os.fstat(inherited).st_mode
+    if stat.S_ISFIFO(mode) or (stat.S_ISCHR(mode) and os.isatty(inherited)):
+        try:
+            return os.open(f"/proc/self/fd/{inherited}", FLAGS & ~os.O_CREAT)
+        except OSError:
+            pass
+    return fcntl.fcntl(inherited, fcntl.F_DUPFD_CLOEXEC, 3)

@@ -72,6 +72,13 @@ class OutputLines:
         self._give(self._held, lines)
         return lines
 
+    def skip(self, data: bytes) -> int:
+        """Leave `data` out, with what is held of the line that it goes on. How many lines that were, one at least."""
+        self._decoder.reset()
+        self._held = b""
+        self._begun = False
+        return max(data.count(b"\n"), 1)
+
     def _show(self, data: bytes, *, whole: bool = False) -> bytes:
         # Plain output is the application's own, colours and all; it is decorate that makes it one of our lines.
         return escape_quoted(self._decoder.decode(data, whole)) if self._decorate else data

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pyfpm.errors import StartError
-from pyfpm.logs.files import LogFile
+from pyfpm.master import logfiles
 from pyfpm.master.backlog import Backlog
 from pyfpm.master.generation import AccessLog, Common
 from pyfpm.master.listeners import Listener, open_listener
@@ -97,6 +97,6 @@ def open_access_log(settings: PoolSettings) -> AccessLog | None:
     if settings.access_log is None:
         return None
     try:
-        return AccessLog(LogFile(settings.access_log))
+        return AccessLog(logfiles.open_access_log(settings.access_log, settings))
     except OSError as error:
         raise StartError(f"failed to open access log ({settings.access_log}): {error.strerror}") from error

@@ -97,7 +97,10 @@ def _take_over(daemon: Daemon, legacy: Legacy) -> None:
         if pool is None:
             upgrade.let_go(old)
             continue
-        pool.common.listener.inherited = pool.common.listener.inherited and old.inherited
+        listener = pool.common.listener
+        if listener.inherited:
+            listener.file = upgrade.file_of(old, listener.socket.getsockname())
+            listener.inherited = old.inherited
         upgrade.inherit_workers(pool, old, now)
 
 

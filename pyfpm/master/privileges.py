@@ -1,6 +1,6 @@
 """From the master's user to the pool's: the one safe order, then the proof.
 
-Runs in: the child that is about to exec a pool's interpreter; until the last step as root.
+Runs in: the child that is about to exec a pool's interpreter, or to open a pool's log; until the last step as root.
 Fails by: OSError of the step that was refused, or StartError when the drop did not hold.
 """
 
@@ -28,12 +28,17 @@ def become(identity: Identity | None, settings: PoolSettings) -> None:
             os.chdir("/")
         if settings.process_priority is not None:
             os.setpriority(os.PRIO_PROCESS, 0, settings.process_priority)
-        os.setgroups(identity.groups)
-        os.setresgid(identity.gid, identity.gid, identity.gid)
-        os.setresuid(identity.uid, identity.uid, identity.uid)
-        _prove(identity)
+        change_user(identity)
     if settings.chdir:
         os.chdir(settings.chdir)
+
+
+def change_user(identity: Identity) -> None:
+    """Become this user, for good: groups first, or they can no longer be set."""
+    os.setgroups(identity.groups)
+    os.setresgid(identity.gid, identity.gid, identity.gid)
+    os.setresuid(identity.uid, identity.uid, identity.uid)
+    _prove(identity)
 
 
 def set_limit(which: int, value: int) -> None:

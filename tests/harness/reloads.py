@@ -70,7 +70,7 @@ class Question:
     def answer(self) -> Outcome:
         progress: list[str] = []
         with self._socket:
-            while received := messages.receive(self._socket):
+            while received := messages.receive(self._socket, messages.Speaker.MASTER_ANSWERS):
                 message = received[0]
                 if isinstance(message, Verdict):
                     return Outcome(message.code, "\n".join(progress), message.text)

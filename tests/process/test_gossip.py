@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import time
 from typing import TYPE_CHECKING
+
+from tests.harness.reloads import report
 
 if TYPE_CHECKING:
     from tests.harness.daemon import Daemon
@@ -44,8 +48,24 @@ def application(environ, start_response):
         chance = random.Random(1)
         for kind in b"GFLUEXSBRATNKabc\\0\\xff":
             for size in (0, 1, 8, 9, 100, 3000):
-                liar.send(bytes([kind]) + chance.randbytes(size))
+                try:
+                    liar.send(bytes([kind]) + chance.randbytes(size))
+                except BrokenPipeError:
+                    break  # the master has hung up
         liar.close()
+    elif what == "/fill":
+        liar = mailbox()
+        for _ in range(100):
+            try:
+                socket.send_fds(liar, [b"G{}"], [0, 1, 2])
+            except OSError:
+                break
+        liar.close()
+    elif what == "/newlines":
+        if os.fork() == 0:
+            os.closerange(3, 1000)
+            while True:
+                os.write(1, b"\\n" * 65536)
     elif what == "/flood":
         liar = mailbox()
         liar.setblocking(True)
@@ -84,10 +104,10 @@ def hostile(daemon: Daemon) -> None:
 
 def test_lies(daemon: Daemon) -> None:
     hostile(daemon)
-    daemon.expect("does not speak our language|said what no worker says|is no child of this master")
+    daemon.expect("does not speak our language|is no child of this master")
     daemon.expect(r"\[pool www\] child \d+ ")
     assert daemon.get("/lie").status == 200
-    daemon.wait_log("does not speak our language|said what no worker says")
+    daemon.wait_log("does not speak our language")
     assert daemon.get("/pid", pool="shop").status == 200
     assert daemon.get("/pid").status == 200
 
@@ -97,6 +117,38 @@ def test_a_flood(daemon: Daemon) -> None:
     assert daemon.get("/flood").status == 200
     assert daemon.get("/pid", pool="shop").status == 200
     assert daemon.stop(signal.SIGQUIT) == 0
+
+
+def test_descriptors_do_not_stay_in_the_master(daemon: Daemon) -> None:
+    hostile(daemon)
+    daemon.expect("does not speak our language: Greeting, which a worker that serves may not say")
+    before = len(os.listdir(f"/proc/{daemon.pid}/fd"))
+    assert daemon.get("/fill").status == 200
+    report(daemon)  # the master has heard it by now
+    assert len(os.listdir(f"/proc/{daemon.pid}/fd")) <= before + 2
+
+
+def test_a_flood_of_newlines(daemon: Daemon) -> None:
+    """Many writers that never pause: the master answers all the same, the log does not grow as fast as they write."""
+    daemon.write_app("hostile.py", HOSTILE)
+    daemon.forgive_children_of_applications()
+    daemon.add_pool("www", {"app": "hostile:application", "pm.max_children": 24})
+    daemon.add_pool("shop")
+    daemon.start()
+    daemon.expect(r"\[pool www\] child \d+ said into stdout")
+    daemon.expect(r"lines of output left out")
+    for _ in range(24):
+        assert daemon.get("/newlines").status == 200
+    for _ in range(5):
+        began = time.monotonic()
+        report(daemon, "shop")
+        assert time.monotonic() - began < 5, "it takes milliseconds; it took minutes"
+    daemon.wait_log("lines of output left out, more than 1024 KiB a second")
+    assert daemon.get("/pid", pool="shop").status == 200
+    for pid in daemon.family():
+        if os.getsid(pid) == os.getsid(daemon.template()):
+            os.kill(pid, signal.SIGKILL)
+    daemon.expect(r"\[pool www\] ")
 
 
 def test_a_scoreboard_full_of_nonsense(daemon: Daemon) -> None:
