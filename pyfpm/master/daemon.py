@@ -63,7 +63,7 @@ class Daemon:
 
     def open_pool(self, settings: PoolSettings, inherited: list[socket.socket]) -> Pool:
         """A pool with its listener and its logs open, and nobody in it yet."""
-        access_log = open_access_log(settings)
+        access_log = open_access_log(settings, self.log)
         try:
             listener = open_listener(settings, inherited, self.log)
         except StartError:
@@ -93,10 +93,15 @@ class Daemon:
         return "Ready to handle connections" + (f"; not serving: {', '.join(failing)}" if failing else "")
 
 
-def open_access_log(settings: PoolSettings) -> AccessLog | None:
+def open_access_log(settings: PoolSettings, log: ErrorLog) -> AccessLog | None:
+    """The access log, if the pool has one. What a tenant made of his own folder must not stop the others."""
     if settings.access_log is None:
         return None
     try:
         return AccessLog(logfiles.open_access_log(settings.access_log, settings))
     except OSError as error:
-        raise StartError(f"failed to open access log ({settings.access_log}): {error.strerror}") from error
+        text = f"failed to open access log ({settings.access_log}): {error.strerror}"
+        if not logfiles.is_tenants(settings.access_log):
+            raise StartError(text) from error
+        log.error(f"{text}; the pool serves without it until the next reload", settings.name)
+        return None

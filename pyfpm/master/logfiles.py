@@ -45,6 +45,17 @@ def open_access_log(path: str, settings: PoolSettings) -> LogFile:
     return LogFile(path, opener=_open_plainly if identity is None else partial(_open_for, identity))
 
 
+def is_tenants(path: str) -> bool:
+    """Whether somebody but root can exchange what is at `path`, so that it is opened as the pool's user."""
+    try:
+        trusted.walk(path, os.geteuid())
+    except PermissionError as error:
+        return os.geteuid() == 0 and trusted.is_untrusted(error)
+    except OSError:
+        return False
+    return False
+
+
 def _open_for(identity: Identity, path: str, mode: int) -> int:
     try:
         return _open_trusted(path, mode)

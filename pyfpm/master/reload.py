@@ -190,7 +190,7 @@ class Reloads:
             if settings is None:
                 continue
             if pool is None:
-                access_log = open_access_log(settings)
+                access_log = open_access_log(settings, self._log)
                 if access_log is not None:
                     opened.logs.append(access_log.file)
                 listener = opened.listen(settings, self._daemon)
@@ -212,7 +212,7 @@ class Reloads:
         if settings.listen != pool.settings.listen:
             common.listener = opened.listen(settings, self._daemon)
         if settings.access_log != pool.settings.access_log:
-            common.access_log = open_access_log(settings)
+            common.access_log = open_access_log(settings, self._log)
             if common.access_log is not None:
                 opened.logs.append(common.access_log.file)
         return common

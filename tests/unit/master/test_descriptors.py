@@ -27,7 +27,7 @@ def exhausted(*_: object) -> None:
 
 def test_a_scoreboard_that_cannot_be_mapped(monkeypatch: pytest.MonkeyPatch) -> None:
     before = open_descriptors()
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="Too many"):
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Too many"):  # noqa: PT012
         patch.setattr(mmap, "mmap", exhausted)
         Scoreboard.create("www", 4)
     assert open_descriptors() == before
@@ -37,7 +37,7 @@ def test_a_template_without_its_second_pipe(monkeypatch: pytest.MonkeyPatch) -> 
     board = Scoreboard.create("www", 4)
     before = open_descriptors()
     pipe, asked = os.pipe, iter([False, True])
-    with monkeypatch.context() as patch, socket.socket() as listener, pytest.raises(OSError, match="Too many"):
+    with monkeypatch.context() as patch, socket.socket() as listener, pytest.raises(OSError, match="Too many"):  # noqa: PT012
         patch.setattr(os, "pipe", lambda: exhausted() if next(asked) else pipe())
         start_template(
             PoolSettings(name="www", app="a:b", listen="/x", pm="static", pm_max_children=1),
