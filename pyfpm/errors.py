@@ -60,12 +60,14 @@ class NoMaster(PyfpmError):
 class Problem:
     """One thing wrong with a configuration: where, what, why, and what to try.
 
-    `where` is "file:line", a file, or "" when no place can be named; `subject` is the directive or section.
+    `where` is "file:line", a file, or "" when no place can be named; `subject` is the directive or section. `pool` is
+    set where it is that pool's own trouble, which must not stop the others.
     """
 
-    __slots__ = ("advice", "reason", "subject", "where")
+    __slots__ = ("advice", "pool", "reason", "subject", "where")
 
-    def __init__(self, where: str, subject: str, reason: str, advice: str = "") -> None:
+    def __init__(self, where: str, subject: str, reason: str, advice: str = "", pool: str = "") -> None:
+        self.pool = pool
         self.where = where
         self.subject = subject
         self.reason = reason

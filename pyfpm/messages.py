@@ -7,12 +7,15 @@ A message is one SOCK_SEQPACKET packet: a kind byte, a fixed struct, and for som
 Descriptors ride along as SCM_RIGHTS. What a template or worker says is gossip: it is decoded into one of these
 types, bounded, or refused; nothing is unpickled, and the sender is known by SCM_CREDENTIALS, which the kernel fills.
 Who asks over the control socket is known by SO_PEERCRED, which the kernel noted at connect(2).
+
+Descriptors go from the master to others, never to the master. PERMITTED is the table of who may say what, and when.
 """
 
 from __future__ import annotations
 
 import array
 import enum
+import errno
 import os
 import socket
 import struct
@@ -23,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import ClassVar
 
+SO_PASSRIGHTS = 83  # Linux 6.16, asm-generic/socket.h; the socket module does not name it
 LARGEST_TEXT = 96 * 1024  # a packet must fit the socket's send buffer, 208 KiB by default
 MOST_DESCRIPTORS = 5
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
@@ -277,6 +281,61 @@ _KINDS: dict[bytes, type[Message]] = {
 }
 
 
+class Speaker(enum.Enum):
+    """Who speaks to us, and how far it has come."""
+
+    NEW_TEMPLATE = "a template that loads"
+    TEMPLATE = "a template that forks"
+    ORDERED_WORKER = "a worker before its birth"
+    NEW_WORKER = "a worker that loads"
+    WORKER = "a worker that serves"
+    INHERITED_WORKER = "a worker of the image before this one"
+    FAILED = "a process that has failed"
+    OPERATOR = "an operator"
+    ANSWERED = "an operator that has asked"
+    MASTER_GREETS = "a master to a new template"
+    MASTER_ORDERS = "a master to its template"
+    MASTER_POSTS = "a master to a worker"
+    MASTER_ANSWERS = "a master to an operator"
+
+
+# What each may say, and who it is then. What is not here ends the conversation.
+PERMITTED: dict[Speaker, dict[type[Message], Speaker]] = {
+    Speaker.NEW_TEMPLATE: {
+        Loaded: Speaker.TEMPLATE,
+        Unclean: Speaker.FAILED,
+        LoadFailed: Speaker.FAILED,
+        Said: Speaker.NEW_TEMPLATE,
+    },
+    Speaker.TEMPLATE: {
+        ForkFailed: Speaker.TEMPLATE,
+        FilesChanged: Speaker.TEMPLATE,
+        Said: Speaker.TEMPLATE,
+    },
+    Speaker.ORDERED_WORKER: {Born: Speaker.NEW_WORKER},
+    Speaker.NEW_WORKER: {Ready: Speaker.WORKER, LoadFailed: Speaker.FAILED, Said: Speaker.NEW_WORKER},
+    Speaker.WORKER: {Leaving: Speaker.WORKER, Said: Speaker.WORKER},
+    # How far it had come is not handed over.
+    Speaker.INHERITED_WORKER: {
+        Ready: Speaker.WORKER,
+        LoadFailed: Speaker.FAILED,
+        Leaving: Speaker.WORKER,
+        Said: Speaker.INHERITED_WORKER,
+    },
+    Speaker.FAILED: {Said: Speaker.FAILED},
+    Speaker.OPERATOR: {Ask: Speaker.ANSWERED},
+    Speaker.ANSWERED: {},
+    Speaker.MASTER_GREETS: {Greeting: Speaker.MASTER_ORDERS},
+    Speaker.MASTER_ORDERS: {ForkWorker: Speaker.MASTER_ORDERS, AskFiles: Speaker.MASTER_ORDERS},
+    Speaker.MASTER_POSTS: {
+        NewAccessLog: Speaker.MASTER_POSTS,
+        GiveUp: Speaker.MASTER_POSTS,
+        TimedOut: Speaker.MASTER_POSTS,
+    },
+    Speaker.MASTER_ANSWERS: {Progress: Speaker.MASTER_ANSWERS, Verdict: Speaker.MASTER_ANSWERS},
+}
+
+
 class Sender:
     """Who sent a message, as the kernel knows it; all zero where credentials were not asked for."""
 
@@ -297,11 +356,13 @@ def encode(message: Message) -> bytes:
     return message.kind + message.layout.pack(*message.numbers) + text
 
 
-def decode(packet: bytes, descriptors: tuple[int, ...] = ()) -> Message:
+def decode(packet: bytes, descriptors: tuple[int, ...] = (), speaker: Speaker | None = None) -> Message:
     """The message in `packet`; MessageError for everything else, whatever the bytes are."""
     shape = _KINDS.get(packet[:1])
     if shape is None:
         raise MessageError(f"unknown kind of message {packet[:1]!r}")
+    if speaker is not None and shape not in PERMITTED[speaker]:
+        raise MessageError(f"{shape.__name__}, which {speaker.value} may not say")
     fixed = 1 + shape.layout.size
     if len(packet) < fixed:
         raise MessageError(f"{shape.__name__} of {len(packet)} bytes, at least {fixed} expected")
@@ -320,7 +381,21 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.setblocking(False)
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    refuse_descriptors(ours)
     return ours, theirs
+
+
+def refuse_descriptors(channel: socket.socket) -> None:
+    """Have the kernel refuse descriptors to whoever sends any to `channel`, which is the master's.
+
+    Receiving one is too late: close(2) of a TCP socket with SO_LINGER and unsent data waits, for as long as its maker
+    likes. Before Linux 6.16 there is no such refusal; see docs/security.md.
+    """
+    try:
+        channel.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            raise
 
 
 def peer_of(channel: socket.socket) -> Sender:
@@ -335,11 +410,13 @@ def send(channel: socket.socket, message: Message) -> None:
     channel.sendmsg([encode(message)], ancillary, socket.MSG_NOSIGNAL)
 
 
-def receive(channel: socket.socket) -> tuple[Message, Sender] | None:
-    """The next message and its sender; None when the other end has closed.
+def receive(channel: socket.socket, speaker: Speaker) -> tuple[Message, Sender] | None:
+    """The next message of `speaker` and its sender; None when the other end has closed.
 
-    BlockingIOError if a non-blocking channel has none. MessageError if it is none of ours: what descriptors came
-    with it are closed. recvmsg itself and not socket.recv_fds: with SO_PASSCRED on, credentials would take the room
+    BlockingIOError if a non-blocking channel has none. MessageError if it is none of ours, or none that `speaker` may
+    say: what descriptors came with it are closed.
+
+    recvmsg itself and not socket.recv_fds: with SO_PASSCRED on, credentials would take the room
     of the descriptors and MSG_CTRUNC would be the only sign of it.
     """
     try:
@@ -353,7 +430,7 @@ def receive(channel: socket.socket) -> tuple[Message, Sender] | None:
     try:
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             raise MessageError("a message too large, or with too many descriptors")
-        return decode(packet, descriptors), sender
+        return decode(packet, descriptors, speaker), sender
     except MessageError:
         for descriptor in descriptors:
             os.close(descriptor)

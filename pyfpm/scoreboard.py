@@ -9,6 +9,7 @@ is a sealed memfd: a tenant cannot shrink it under the master's feet (that would
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -81,7 +82,7 @@ _TRIES = 100  # to read facts that nobody is writing; a master that died in the 
 class Reading:
     """What a slot said at one moment. `since` and `duration` are nanoseconds, `since` of CLOCK_MONOTONIC.
 
-    `number` counts the requests begun, `served` those answered.
+    `number` counts the connections taken up, once more for each request on a kept one; `served` the requests.
     """
 
     __slots__ = (
@@ -121,9 +122,13 @@ class Scoreboard:
     def create(cls, name: str, slots: int) -> Scoreboard:
         """A new scoreboard with all slots free; its descriptor can be sent to a template."""
         descriptor = os.memfd_create(f"pyfpm-{name}"[:200], os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(descriptor, _size(slots))
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-        return cls(descriptor, slots)
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, descriptor)
+            os.ftruncate(descriptor, _size(slots))
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+            made = cls(descriptor, slots)
+            undo.pop_all()
+        return made
 
     def stage(self, slot: int) -> int:
         """The stage of a slot alone."""

@@ -120,7 +120,7 @@ class Master:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it hung up on us, but it may have said why
             messages.send(self.channel, Ask(verb, messages.EVERYTHING * everything, text="\n".join(pools)))
         try:
-            while (received := messages.receive(self.channel)) is not None:
+            while (received := messages.receive(self.channel, messages.Speaker.MASTER_ANSWERS)) is not None:
                 match received[0]:
                     case Progress(text=text):
                         on_progress(text)

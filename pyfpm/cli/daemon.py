@@ -15,9 +15,10 @@ from pyfpm.config.load import load
 from pyfpm.config.render import dump
 from pyfpm.errors import EXIT_CONFIG, ConfigError, Problem, StartError
 from pyfpm.fork import EXIT_INTERNAL
-from pyfpm.logs.error_log import ErrorLog, open_sink
+from pyfpm.logs.error_log import ErrorLog
 from pyfpm.master.daemon import manner_of
 from pyfpm.master.daemonize import Announce, in_background, in_foreground
+from pyfpm.master.logfiles import open_error_log
 from pyfpm.master.main import Launch, run_master
 from pyfpm.master.preflight import examine, notices
 from pyfpm.master.upgrade import is_upgrade
@@ -38,8 +39,12 @@ class Options:
         return replace(self, daemonize=True)
 
 
-def read_configuration(options: Options, log: ErrorLog) -> Configuration:
-    """The configuration, if the daemon could start with it; ConfigError with all that is wrong."""
+def read_configuration(options: Options, log: ErrorLog, *, strict: bool = False) -> Configuration:
+    """The configuration, if the daemon could start with it; ConfigError with all that is wrong.
+
+    What is one pool's own trouble (its interpreter, its folders) is only said: that pool is tried again and again, and
+    the others serve. `strict`, for -t, makes it an error.
+    """
     as_root = os.geteuid() == 0
     try:
         configuration = load(options.config, prefix=options.prefix, environ=os.environ, as_root=as_root)
@@ -50,8 +55,10 @@ def read_configuration(options: Options, log: ErrorLog) -> Configuration:
     for warning in configuration.warnings:
         log.warning(warning)
     problems = examine(configuration, as_root=as_root, allow_root=options.allow_root)
-    if problems:
+    if problems and (strict or any(not problem.pool for problem in problems)):
         raise ConfigError(problems)
+    for problem in problems:
+        say_problem(problem, log)
     for notice in (*configuration.notices, *notices(configuration, as_root=as_root)):
         log.notice(notice)
     return configuration
@@ -64,10 +71,14 @@ def _further_problems(error: ConfigError, readable: Configuration, as_root: bool
     return [problem for problem in found if problem.subject not in known]
 
 
+def say_problem(problem: Problem, log: ErrorLog) -> None:
+    first, _, advice = str(problem).partition("\n")
+    log.error(first, detail=advice)
+
+
 def refuse(problems: list[Problem], options: Options, log: ErrorLog) -> int:
     for problem in problems:
-        first, _, advice = str(problem).partition("\n")
-        log.error(first, detail=advice)
+        say_problem(problem, log)
     log.error(f"failed to load configuration file '{options.config}'")
     return EXIT_CONFIG
 
@@ -88,10 +99,11 @@ def start(configuration: Configuration, options: Options, log: ErrorLog) -> int:
         daemonize = False  # the image before this one is in the background already, if it was to be
     log.speak(manner_of(settings))
     to_terminal = not daemonize and sys.stderr.isatty()
-    if not (options.force_stderr or to_terminal) or daemonize:
-        try:
-            log.write_to(open_sink(settings.error_log))
-        except OSError as error:
+    to_stderr = (options.force_stderr or to_terminal) and not daemonize
+    try:
+        log.write_to(open_error_log(None if to_stderr else settings.error_log))
+    except OSError as error:
+        if not to_stderr:  # which is closed otherwise: then there is no log
             log.error(f"failed to open error_log ({settings.error_log}): {error.strerror} ({error.errno})")
             return EXIT_CONFIG
 

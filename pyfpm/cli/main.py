@@ -22,6 +22,7 @@ from pyfpm.errors import EXIT_USAGE, ConfigError
 from pyfpm.fork import EXIT_INTERNAL
 from pyfpm.logs.error_log import ErrorLog
 from pyfpm.master.spawn import PACKAGE
+from pyfpm.master.upgrade import TOLERANT
 
 DEFAULT_CONFIG = "/etc/pyfpm.conf"
 
@@ -29,7 +30,8 @@ DEFAULT_CONFIG = "/etc/pyfpm.conf"
 @click.group(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Signals: TERM and INT stop now, QUIT stops when the requests in hand are done, USR1 reopens the logs.",
+    epilog="Signals: TERM and INT stop now, QUIT stops when the requests in hand are done, USR2 and HUP reload, "
+    "USR1 reopens the logs.",
 )
 @click.option("-c", "--config", default=DEFAULT_CONFIG, show_default=True, metavar="FILE", help="The configuration.")
 @click.option("-D", "--daemonize", "background", is_flag=True, help="Go to the background once the pools serve.")
@@ -72,7 +74,7 @@ def command(
         return 0
     log = ErrorLog(clock=time.time)
     try:
-        configuration = read_configuration(options, log)
+        configuration = read_configuration(options, log, strict=bool(test) and TOLERANT not in os.environ)
     except ConfigError as error:
         return refuse(error.problems, options, log)
     return show_test(configuration, options, log, test) if test else start(configuration, options, log)

@@ -8,16 +8,17 @@ runs, 77 where the master may not be reached, 75 when it says nothing any more.
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import time
 from collections.abc import Callable
 
 import click
 
-from pyfpm.cli.client import LAST_MOMENTS, Master, Whereabouts, find_master, find_whereabouts
+from pyfpm.cli.client import LAST_MOMENTS, Master, Whereabouts, find_master, find_whereabouts, running_pid
 from pyfpm.cli.daemon import Options, read_configuration, refuse
 from pyfpm.cli.daemon import start as start_daemon
-from pyfpm.errors import EXIT_LATER, EXIT_UNAVAILABLE, ConfigError, MessageError, NoMaster
+from pyfpm.errors import EXIT_LATER, EXIT_NOT_PERMITTED, EXIT_UNAVAILABLE, ConfigError, MessageError, NoMaster
 from pyfpm.fork import EXIT_INTERNAL
 from pyfpm.logs.error_log import ErrorLog
 from pyfpm.messages import Verb
@@ -126,6 +127,10 @@ def restart(options: Options, pools: tuple[str, ...], timeout: float) -> int:
     """Stop the daemon gracefully and start it again; with POOLs, start these pools' workers anew, without a gap."""
     if pools:
         return _ask(options, Verb.RESTART, pools=pools, silence=timeout)
+    pid = running_pid(find_whereabouts(options))
+    if pid is not None and os.geteuid() not in (0, os.stat(f"/proc/{pid}").st_uid):
+        _complain("only root and the master's user can restart the daemon; name your pools: pyfpm restart POOL")
+        return EXIT_NOT_PERMITTED
     # Nothing is stopped that could not be started again.
     return _start(options, before=lambda: _quit_if_running(options))
 

@@ -408,10 +408,9 @@ class PoolSettings(Settings):
     pm_max_spawn_rate: int = directive(
         "pm.max_spawn_rate",
         number(1, refusal="pm.max_spawn_rate must be a positive value"),
-        "The most workers that a pool starts at once.",
+        "The most workers that a `dynamic` pool starts at once.",
         default=32,
-        differs="the pool grows when it needs to and not once a second, so this is no longer a number per second. It "
-        "holds for `ondemand` too.",
+        differs="the pool grows when it needs to and not once a second, so this is no longer a number per second.",
     )
     pm_process_idle_timeout: float = directive(
         "pm.process_idle_timeout",
@@ -575,7 +574,7 @@ class PoolSettings(Settings):
         "slowlog",
         PATH,
         "The file where a slow request leaves the stacks of all threads of its worker. It is opened for each entry, by "
-        "the user of the master; its folder should not belong to the pool.",
+        "the user of the master; its folder must not belong to the pool.",
         default_words="none",
         example="log/$pool.slow.log",
     )

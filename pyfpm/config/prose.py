@@ -21,7 +21,12 @@ directive, reason and, where there is one, a suggestion:
     did you mean 'pm.max_children'?
 ```
 
-Where PHP-FPM has a directive, pyfpm's has the same name and meaning; what differs is said with it.
+Where PHP-FPM has a directive, pyfpm's has the same name and meaning; what differs is said with it. A pool needs `app`,
+`listen`, `pm` and `pm.max_children`; also `user` when pyfpm is started as root, and the two spare counts with
+`pm = dynamic`.
+
+`pyfpm reload` takes over what has changed; [operations.md](operations.md#what-counts-as-changed) names the few
+directives that need a restart.
 
 ## The language
 
@@ -108,7 +113,7 @@ MAN_HEAD = """\
 .Nd process manager for Python web applications behind a front server
 .Sh SYNOPSIS
 .Nm
-.Op Fl DFORtv
+.Op Fl DFhiORtv
 .Op Fl c Ar file
 .Op Fl g Ar file
 .Op Fl p Ar folder
@@ -129,9 +134,12 @@ Go to the background once the pools serve.
 .It Fl F , Fl \\-nodaemonize
 Stay in the foreground, whatever the configuration says.
 .It Fl g Ar file , Fl \\-pid Ar file
-Write the process id of the master to this file.
+Write the process id of the master to this file, instead of the configured one.
+A command finds the master by it.
 .It Fl h , Fl \\-help
-Show a summary of the options.
+Show a summary of the options; after a command, of the command's.
+.It Fl i , Fl \\-info
+Show versions and the machine, for a bug report.
 .It Fl O , Fl \\-force\\-stderr
 In the foreground, log to stderr.
 .It Fl p Ar folder , Fl \\-prefix Ar folder
@@ -150,17 +158,26 @@ Without a command
 is the daemon.
 A command finds the running daemon of the configuration, waits for the outcome,
 and prints it.
+Options of
+.Nm
+stand before the command.
 .Bl -tag -width Ds
 .It Cm start
 Start the daemon in the background, and wait until it serves.
 .It Cm stop
-Stop now.
+Stop now; requests in hand are cut off.
 .It Cm quit
-Finish the requests in hand, then stop.
+Finish the requests in hand, within process_control_timeout, then stop.
 .It Cm restart Op Ar pool ...
-Quit and start again; or start the workers of these pools anew.
-.It Cm reload Oo Fl \\-all Oc Op Ar pool ...
-Take over the configuration and new code, or change nothing and say why.
+Quit and start again, with a gap.
+With pools, start their workers anew, without one.
+.It Cm reload Oo Fl \\-timeout Ar seconds Oc Oo Fl \\-all | Ar pool ... Oc
+Take over the configuration and new code without losing a request,
+or refuse and say why.
+Pools whose settings and files have not changed are left alone,
+unless they are named or
+.Fl \\-all
+is given.
 .It Cm logrotate
 Reopen the logs.
 .It Cm upgrade
@@ -176,6 +193,8 @@ Stop now.
 Finish the requests in hand, then stop.
 .It Dv USR1
 Reopen the logs.
+.It Dv USR2 , HUP
+Reload; how it went is in the log.
 .El
 .Sh CONFIGURATION
 A file whose name ends in
@@ -200,11 +219,22 @@ MAN_TAIL = """\
 .Bl -tag -width Ds
 .It Pa /etc/pyfpm.conf
 The configuration.
+.It Pa /run/pyfpm/pyfpm.pid , Pa /run/pyfpm/pyfpm.sock
+The pid file, where the directive
+.Li pid
+says so, and the control socket beside it.
+.It Pa /var/log/pyfpm.log
+The error log, unless
+.Li error_log
+says otherwise.
 .El
 .Sh EXIT STATUS
 .Bl -tag -width Ds
 .It 0
-Stopped as asked, or the test of the configuration was successful.
+Stopped as asked, the test of the configuration was successful,
+or the command is done.
+.It 1
+The reload or upgrade was refused, or the command failed.
 .It 64
 Wrong usage.
 .It 69
@@ -221,4 +251,6 @@ The configuration cannot be used.
 .Sh EXAMPLES
 Check the configuration, then start in the foreground:
 .Dl pyfpm -t && pyfpm
+Take over new code of one pool:
+.Dl pyfpm reload shop
 """

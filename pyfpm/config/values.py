@@ -100,9 +100,7 @@ def own_page(noun: str) -> Callable[[str], str]:
         if len(text) < len("/x"):
             raise ValueError(f"the {noun} path '{text}' is not long enough", f"write /{noun}")
         if not re.fullmatch(r"[A-Za-z0-9/_.~-]+", text):
-            raise ValueError(
-                f"the {noun} path '{text}' must contain only the following characters '[alphanum]/_-.~'"
-            )
+            raise ValueError(f"the {noun} path '{text}' must contain only the following characters '[alphanum]/_-.~'")
         return text
 
     return read

@@ -69,11 +69,6 @@ class Response:
         self.is_last = False  # the connection ends with this answer, and so does what the client gets of the code
 
     @property
-    def started(self) -> bool:
-        """start_response has been called."""
-        return bool(self._head)
-
-    @property
     def incomplete(self) -> bool:
         """The client has a part of the answer, and must not take it for the whole."""
         return self.sent and not self.finished

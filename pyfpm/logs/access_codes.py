@@ -110,7 +110,9 @@ def uri_of(environ: dict[str, object]) -> str:
 
 
 def _content_length(environ: dict[str, object]) -> int:
-    length = str(environ.get("CONTENT_LENGTH") or 0)
+    length = environ.get("CONTENT_LENGTH")
+    if type(length) is not str:
+        return length if type(length) is int else 0  # an application has put it there
     return int(length) if length.isascii() and length.isdigit() and len(length) < 19 else 0
 
 

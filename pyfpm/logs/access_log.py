@@ -96,7 +96,10 @@ def _compile_line(template: str, getters: list[Getter], escape: Callable[[str], 
     unsafe = literal.encode("utf-8", "backslashreplace").translate(None, _SAFE)
 
     def line(entry: Entry) -> bytes:
-        values = tuple([get(entry) for get in getters])
+        try:
+            values = tuple([str(get(entry)) for get in getters])
+        except BaseException:
+            values = tuple([_show(get, entry) for get in getters])
         # Nearly every line has nothing to escape, and one look at the whole is cheaper than one at each value:
         # without its harmless bytes, it must be what the format itself has of others.
         try:
@@ -105,9 +108,17 @@ def _compile_line(template: str, getters: list[Getter], escape: Callable[[str], 
             data = b""
         if data.translate(None, _SAFE) == unsafe:
             return data
-        return (template % tuple([escape(str(value)) for value in values])).encode("utf-8", "backslashreplace")
+        return (template % tuple([escape(value) for value in values])).encode("utf-8", "backslashreplace")
 
     return line
+
+
+def _show(get: Getter, entry: Entry) -> str:
+    """A value whose getter or str() fails shows as missing: it is an object of the application's."""
+    try:
+        return str(get(entry))
+    except BaseException:
+        return "-"
 
 
 # Reading a format: `literal %{modifier}code literal …`

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 from typing import TYPE_CHECKING
 
 from pyfpm.logs.events import Event, Level, Manner
@@ -18,16 +19,12 @@ from pyfpm.logs.syslog import Syslog
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["ErrorLog", "Level", "Manner", "PoolLog", "Sink", "is_journal", "open_sink"]
+__all__ = ["ErrorLog", "Level", "Manner", "PoolLog", "Sink", "is_journal"]
 
 STDERR = 2
-SYSLOG = "syslog"
 Sink = LogFile | Syslog
-
-
-def open_sink(path: str | None) -> Sink:
-    """What `error_log` names; None for standard error. OSError: it cannot be opened."""
-    return Syslog() if path == SYSLOG else LogFile(path)
+STDERR_PATIENCE_MS = 1000  # for a reader of what the start says, a pager perhaps; then it is not waited for
+PIECE = 4096  # PIPE_BUF: where poll(2) says that there is room, a pipe takes so much at once
 
 
 def is_journal(environ: Mapping[str, str], descriptor: int = STDERR) -> bool:
@@ -58,7 +55,7 @@ class ErrorLog:
         self._manner = manner
 
     def write_to(self, sink: Sink | None) -> None:
-        """From now on lines go to this sink; None: to standard error (a terminal in the foreground, or -O)."""
+        """From now on lines go to this sink; None: plainly to standard error, as at the beginning."""
         self._sink = sink
         if sink is None or sink.is_stderr:
             self._layout = self._stderr_layout
@@ -67,7 +64,7 @@ class ErrorLog:
 
     @property
     def sink(self) -> Sink | None:
-        """What lines go to; None for standard error."""
+        """What lines go to; None as long as there is only standard error."""
         return self._sink
 
     def launched(self) -> None:
@@ -107,27 +104,26 @@ class ErrorLog:
 
     def tell(self, event: Event) -> None:
         manner = self.manner
-        for line in self._layout.lines(event, manner):
-            self._write(line)
+        self._write(b"".join(self._layout.lines(event, manner)))
         if self._mirror and event.level >= Level.NOTICE and self._sink is not None and not self._sink.is_stderr:
-            for line in self._stderr_layout.lines(event, manner):
-                _write_stderr(line)
+            _write_stderr(b"".join(self._stderr_layout.lines(event, manner)))
 
     def frame(self, pool: str, pid: int, stream: str, *, decorate: bool) -> Frame:
         """What stands round a line that a worker begins to print now."""
         event = Event(self.clock(), Level.WARNING, "", pid, pool, stream=stream)
         return self._layout.frame(event, self.manner, decorate=decorate)
 
-    def raw(self, line: bytes) -> None:
-        """One finished line, newline included: a worker's output. No level hides it."""
-        self._write(line)
+    def raw(self, lines: bytes) -> None:
+        """Finished lines, newlines included: a worker's output. No level hides it."""
+        if lines:
+            self._write(lines)
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, lines: bytes) -> None:
         sink = self._sink
         if sink is None:
-            _write_stderr(line)
+            _write_stderr(lines)
             return
-        if sink.write(line) and sink.lost:
+        if sink.write(lines) and sink.lost:
             lost, reason = sink.take_lost()
             self.warning(f"{lost} log lines were lost: {reason}")
 
@@ -165,13 +161,19 @@ class PoolLog(ErrorLog):
             return self._above.frame(pool, pid, stream, decorate=decorate)
         return super().frame(pool, pid, stream, decorate=decorate)
 
-    def raw(self, line: bytes) -> None:
+    def raw(self, lines: bytes) -> None:
         if self._sink is None:
-            self._above.raw(line)
+            self._above.raw(lines)
         else:
-            super().raw(line)
+            super().raw(lines)
 
 
-def _write_stderr(line: bytes) -> None:
+def _write_stderr(lines: bytes) -> None:
+    """For the command line and the start; a daemon that has none but standard error has a LogFile for it."""
+    poll = select.poll()
+    poll.register(STDERR, select.POLLOUT)
     with contextlib.suppress(OSError):  # closed or full: there is nobody left to tell
-        os.write(STDERR, line)
+        for at in range(0, len(lines), PIECE):
+            if not poll.poll(STDERR_PATIENCE_MS):
+                return
+            os.write(STDERR, lines[at : at + PIECE])

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
 import stat
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from pyfpm.logs.patience import Patience
 
 # In a container these may lead to a socket or to another user's pipe: opening them by path then fails (ENXIO,
 # EACCES), while the descriptor that we inherited works.
@@ -28,20 +26,31 @@ INHERITED = {
 }
 # O_NONBLOCK: a FIFO without a reader is an error (ENXIO) instead of a master that hangs in open().
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-MODE = 0o600
-_PATIENCE_MS = 100
+_PIECE = 4096  # PIPE_BUF: where poll(2) says that there is room, a pipe takes so much at once
+
+
+Opener = Callable[[str, int], int]  # (path, mode of a new file) → descriptor
+
+
+def open_plainly(path: str, mode: int) -> int:
+    return os.open(path, FLAGS, mode)
 
 
 class LogFile:
-    """One open log. `None` as path means the inherited standard error. `opener` opens the path in another way."""
+    """One open log. `None` as path means the inherited standard error.
 
-    def __init__(self, path: str | None, opener: Callable[[str], int] | None = None) -> None:
+    `opener` is for who has to be careful about what the path may lead to: it opens the file, at first and anew.
+    """
+
+    def __init__(self, path: str | None, mode: int = 0o600, opener: Opener = open_plainly) -> None:
         self.path = path
         self.lost = 0
         self.reason = ""
+        self._mode = mode
         self._opener = opener
         self._torn = False
         self._inherited = 2 if path is None else INHERITED.get(path)
+        self._patience = Patience()
         self._fd = self._open()
         # A regular file takes a line at once, or is full. Anything else may make the writer wait.
         self._may_block = not stat.S_ISREG(os.fstat(self._fd).st_mode)
@@ -66,14 +75,18 @@ class LogFile:
         self._may_block = not stat.S_ISREG(os.fstat(self._fd).st_mode)
         self._torn = False
 
-    def write(self, line: bytes) -> bool:
-        """Append one line. False: it was lost, and counted."""
-        whole = b"\n" + line if self._torn else line
+    def write(self, lines: bytes) -> bool:
+        """Append whole lines, one or more. False: some were lost, and counted."""
+        whole = b"\n" + lines if self._torn else lines
+        done = 0
         try:
-            self._write_whole(whole)
+            while done < len(whole):
+                done += self._write_some(whole, done)
         except OSError as error:
-            self.lost += 1
+            self.lost += whole.count(b"\n", done)
             self.reason = error.strerror or str(error)
+            if done:
+                self._torn = whole[done - 1] != ord("\n")  # then the next line starts on a new line
             return False
         self._torn = False
         return True
@@ -88,26 +101,30 @@ class LogFile:
 
     def _open(self) -> int:
         if self._inherited is not None:
-            # A copy: whoever puts something else on descriptor 2 later does not redirect the log.
-            return fcntl.fcntl(self._inherited, fcntl.F_DUPFD_CLOEXEC, 3)
+            return _copy(self._inherited)
         assert self.path is not None
-        return (self._opener or _open_file)(self.path)
+        return self._opener(self.path, self._mode)
 
-    def _write_whole(self, line: bytes) -> None:
-        if self._may_block:
-            self._wait_writable()
-        done = 0
-        while done < len(line):
-            done += os.write(self._fd, line[done:])
-            self._torn = done < len(line)  # if the rest fails, the next line starts on a new line
-
-    def _wait_writable(self) -> None:
-        # A pipe that nobody reads would stop the master for ever. It gets a moment once, then none until it moves.
-        poll = select.poll()
-        poll.register(self._fd, select.POLLOUT)
-        if not poll.poll(0 if self.lost else _PATIENCE_MS):
+    def _write_some(self, whole: bytes, done: int) -> int:
+        if not self._may_block:
+            return os.write(self._fd, whole[done:] if done else whole)
+        if not self._patience.wait(self._fd, is_stuck=self.lost > 0):
             raise BlockingIOError(0, "nobody reads it")
+        end = done + _PIECE
+        if end < len(whole):  # whole lines, if one fits: another process may write to the same pipe
+            end = whole.rfind(b"\n", done, end) + 1 or end
+        return os.write(self._fd, whole[done:end])
 
 
-def _open_file(path: str) -> int:
-    return os.open(path, FLAGS, MODE)
+def _copy(inherited: int) -> int:
+    """A descriptor of our own: whoever puts something else on descriptor 2 later does not redirect the log.
+
+    A pipe or terminal is opened anew if it can be: O_NONBLOCK on a duplicate would be everybody's, the shell's too.
+    """
+    mode = os.fstat(inherited).st_mode
+    if stat.S_ISFIFO(mode) or (stat.S_ISCHR(mode) and os.isatty(inherited)):
+        try:
+            return os.open(f"/proc/self/fd/{inherited}", FLAGS & ~os.O_CREAT)
+        except OSError:
+            pass
+    return fcntl.fcntl(inherited, fcntl.F_DUPFD_CLOEXEC, 3)

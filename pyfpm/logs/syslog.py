@@ -8,11 +8,12 @@ that is restarted, or started late, is found. Not the C library's syslog(3): tha
 from __future__ import annotations
 
 import contextlib
-import select
+import errno
 import socket
 
+from pyfpm.logs.patience import Patience
+
 DEV_LOG = "/dev/log"
-_PATIENCE_MS = 100
 
 
 class Syslog:
@@ -24,22 +25,23 @@ class Syslog:
         self.lost = 0
         self.reason = ""
         self._path = path
+        self._patience = Patience()
         self._socket: socket.socket | None = None
 
-    def write(self, line: bytes) -> bool:
-        """Send one line. False: it was lost, and counted."""
-        datagram = line.rstrip(b"\n").replace(b"\0", b"\\x00")
-        try:
+    def write(self, lines: bytes) -> bool:
+        """Send whole lines, one or more, each by itself. False: some were lost, and counted."""
+        whole = lines.replace(b"\0", b"\\x00").removesuffix(b"\n").split(b"\n")
+        before = self.lost
+        for done, line in enumerate(whole):
             try:
-                self._send(datagram)
-            except (ConnectionError, FileNotFoundError):  # the syslog that we were connected to is no more
-                self.reopen()
-                self._send(datagram)
-        except OSError as error:
-            self.lost += 1
-            self.reason = f"{self._path}: {error.strerror or error}"
-            return False
-        return True
+                self._send_somehow(line)
+            except OSError as error:
+                self.reason = f"{self._path}: {error.strerror or error}"
+                if error.errno != errno.EMSGSIZE:  # whoever does not take this one takes none of the others
+                    self.lost += len(whole) - done
+                    break
+                self.lost += 1
+        return self.lost == before
 
     def take_lost(self) -> tuple[int, str]:
         """How many lines were lost since the last call, and why the last one was."""
@@ -55,6 +57,13 @@ class Syslog:
     def close(self) -> None:
         self.reopen()
 
+    def _send_somehow(self, datagram: bytes) -> None:
+        try:
+            self._send(datagram)
+        except (ConnectionError, FileNotFoundError):  # the syslog that we were connected to is no more
+            self.reopen()
+            self._send(datagram)
+
     def _send(self, datagram: bytes) -> None:
         if self._socket is None:
             fresh = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -67,8 +76,5 @@ class Syslog:
         try:
             self._socket.send(datagram)
         except BlockingIOError:
-            # A syslog that hangs gets a moment once, then none until it moves.
-            poll = select.poll()
-            poll.register(self._socket, select.POLLOUT)
-            poll.poll(0 if self.lost else _PATIENCE_MS)
+            self._patience.wait(self._socket.fileno(), is_stuck=self.lost > 0)
             self._socket.send(datagram)

@@ -61,6 +61,13 @@ class OutputLines:
         self._give(self._held, lines)
         return lines
 
+    def skip(self, data: bytes) -> int:
+        """Leave `data` out, with what is held of the line that it goes on. How many lines that were, one at least."""
+        self._decoder.reset()
+        self._held = b""
+        self._begun = False
+        return max(data.count(b"\n"), 1)
+
     def _add(self, data: bytes, lines: list[bytes], *, whole: bool = False) -> None:
         if not self._begun:
             self._begun = self._silent = True

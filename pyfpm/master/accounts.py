@@ -65,5 +65,8 @@ def identity_of(settings: PoolSettings) -> Identity | None:
     gid = gid_of(settings.group) if settings.group else primary_group_of(settings.user)
     if settings.user.isdecimal():
         return Identity(uid, gid, (gid,))
-    entry = pwd.getpwnam(settings.user)
-    return Identity(uid, gid, tuple(os.getgrouplist(settings.user, gid)), settings.user, entry.pw_dir)
+    try:
+        home = pwd.getpwnam(settings.user).pw_dir
+    except KeyError:  # deleted a moment ago
+        raise StartError(f"cannot get uid for user '{settings.user}'") from None
+    return Identity(uid, gid, tuple(os.getgrouplist(settings.user, gid)), settings.user, home)

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pyfpm.messages import Speaker
+
 if TYPE_CHECKING:
     import socket
 
@@ -29,6 +31,7 @@ class Process(abc.ABC):
     pipes: tuple[int, ...] = ()  # of its stdout and stderr, until they are listened to
     outputs: list[Output] = field(default_factory=list)
     channel_ended: bool = False
+    speaker: Speaker = Speaker.FAILED  # what it may say; each kind of process begins with its own
     ready: bool = False
     reason: str = ""  # what it said of its own failure, or what it is killed for
 
@@ -42,6 +45,7 @@ class Template(Process):
     """The process that forks a pool's workers. `finished_since`: it has done its part, its end is no failure."""
 
     finished_since: float | None = None
+    speaker: Speaker = Speaker.NEW_TEMPLATE
 
     def label(self) -> str:
         return f"template {self.pid}"
@@ -60,6 +64,7 @@ class Child(Process):
     timed_out: bool = False  # it is killed because a request took too long, and did not end when told
     main_thread: int = 0  # as its stacks name it; 0: it must not be asked for them
     is_news: bool = False  # its birth is worth a line: it is none of the first
+    speaker: Speaker = Speaker.ORDERED_WORKER
 
     def label(self) -> str:
         return f"child {self.pid}"

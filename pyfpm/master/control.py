@@ -10,15 +10,14 @@ that does not ask in time, or does not read what it is told, loses its connectio
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
-import stat
 from typing import TYPE_CHECKING
 
 from pyfpm import messages
 from pyfpm.errors import EXIT_LATER, EXIT_USAGE, MessageError
-from pyfpm.messages import EVERYTHING, Ask, Progress, Verb, Verdict
+from pyfpm.master import socket_file
+from pyfpm.messages import EVERYTHING, Ask, Progress, Speaker, Verb, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from pyfpm.logs.error_log import ErrorLog
     from pyfpm.master.loop import Loop
     from pyfpm.master.permits import Permit
+    from pyfpm.master.socket_file import SocketFile
 
 TIME_TO_ASK = 5.0  # seconds
 MOST_CLIENTS = 32
@@ -114,21 +114,28 @@ class Control:
         self._is_deaf = False
         self._complaints = 0
         self._complaints_since = 0.0
+        self._file: SocketFile | None = None
         self.listener: socket.socket | None = inherited or self._open()
         if self.listener is not None:
             self.listener.setblocking(False)
-            self._inode = _inode_of(self._path)
+            messages.refuse_descriptors(self.listener)
+            self._file = self._file or socket_file.adopt(self._path)
             loop.watch(self.listener.fileno(), self._accept)
 
     def _open(self) -> socket.socket | None:
         if not self._path:
             return None
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            return _listen(self._path)
+            self._file = socket_file.bind(made, self._path, 0o666)
+            messages.refuse_descriptors(made)  # before anybody can connect
+            made.listen(MOST_CLIENTS)
         except OSError as error:
+            made.close()
             reason = error.strerror or str(error)
             self._log.warning(f"no control socket ({self._path}): {reason}; signals work as ever")
             return None
+        return made
 
     def reconcile(self, now: float) -> None:
         """Once a turn: drop who does not ask, and listen again after descriptors ran out."""
@@ -156,9 +163,8 @@ class Control:
         if self.listener is None:
             return
         self._loop.forget(self.listener.fileno())
-        if self._inode is not None and _inode_of(self._path) == self._inode:
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)
+        if self._file is not None:
+            self._file.remove()
         self.listener.close()
         self.listener = None
 
@@ -191,6 +197,7 @@ class Control:
 
     def _welcome(self, channel: socket.socket, now: float) -> _Client:
         channel.setblocking(False)
+        messages.refuse_descriptors(channel)  # of itself like its listener; not so if an older image has accepted it
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         client = _Client(channel, messages.peer_of(channel), now)
         self._clients[channel.fileno()] = client
@@ -207,7 +214,8 @@ class Control:
 
     def _hear(self, client: _Client, now: float) -> None:
         try:
-            received = messages.receive(client.channel)
+            speaker = Speaker.OPERATOR if client.request is None else Speaker.ANSWERED
+            received = messages.receive(client.channel, speaker)
         except BlockingIOError:
             return
         except (MessageError, OSError) as error:
@@ -216,12 +224,9 @@ class Control:
         if received is None:
             self._forget(client)
             return
-        for descriptor in received[0].descriptors:
-            os.close(descriptor)
-        if client.request is None and isinstance(received[0], Ask):
-            self._consider(client, received[0], now)
-        else:
-            self._forget(client)
+        ask = received[0]
+        assert isinstance(ask, Ask)
+        self._consider(client, ask, now)
 
     def _consider(self, client: _Client, ask: Ask, now: float) -> None:
         try:
@@ -271,46 +276,3 @@ class Control:
             self._log.warning(text)
         if self._complaints == MOST_COMPLAINTS:
             self._log.warning("control: more of this is not logged for a minute")
-
-
-def _listen(path: str) -> socket.socket:
-    """A socket at `path`; a left-over one is replaced. OSError if another process serves it, or it is a file."""
-    _clear_the_way(path)
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    before = os.umask(0o111)
-    try:
-        made.bind(path)
-        made.listen(MOST_CLIENTS)
-    except OSError:
-        made.close()
-        raise
-    finally:
-        os.umask(before)
-    return made
-
-
-def _clear_the_way(path: str) -> None:
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(found.st_mode):
-        raise OSError("it exists and is not a socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-            return
-        except OSError:  # EAGAIN: served, and its queue is full. EPROTOTYPE: a pool listens there
-            pass
-    raise OSError("another process listens there")
-
-
-def _inode_of(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

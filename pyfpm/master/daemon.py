@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING
 
 from pyfpm.errors import StartError
 from pyfpm.logs.error_log import Level, Manner, PoolLog
-from pyfpm.logs.files import LogFile
+from pyfpm.master import logfiles
 from pyfpm.master.backlog import Backlog
 from pyfpm.master.generation import AccessLog, Common
-from pyfpm.master.listeners import open_listener
+from pyfpm.master.listeners import Listener, open_listener
 from pyfpm.master.notify import Notifier
-from pyfpm.master.overtime import open_slow_log
-from pyfpm.master.pool_files import open_pool_file
 from pyfpm.master.pools import Pool
 
 if TYPE_CHECKING:
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
 
     from pyfpm.config.directives import GlobalSettings, PoolSettings
     from pyfpm.logs.error_log import ErrorLog
+    from pyfpm.logs.files import LogFile
     from pyfpm.master.loop import Loop
 
 JSON = "json"
@@ -71,14 +70,19 @@ class Daemon:
         """A pool with its listener and its logs open, and nobody in it yet."""
         with contextlib.ExitStack() as undo:
             try_slow_log(settings)
-            access_log = open_access_log(settings)
+            access_log = open_access_log(settings, self.log)
             if access_log is not None:
                 undo.callback(access_log.file.close)
-            error_log = open_pool_log(settings)
+            error_log = open_pool_log(settings, self.log)
             if error_log is not None:
                 undo.callback(error_log.close)
             listener = open_listener(settings, inherited, self.log)
             undo.pop_all()
+        return self.pool_on(settings, listener, access_log, error_log)
+
+    def pool_on(
+        self, settings: PoolSettings, listener: Listener, access_log: AccessLog | None, error_log: LogFile | None
+    ) -> Pool:
         log = PoolLog(self.log, error_log)
         return Pool(settings, Common(listener, access_log, error_log, self.settings, log, self.loop), self.backlog)
 
@@ -100,24 +104,41 @@ class Daemon:
         return "Ready to handle connections" + (f"; not serving: {', '.join(failing)}" if failing else "")
 
 
-def open_access_log(settings: PoolSettings) -> AccessLog | None:
+def open_access_log(settings: PoolSettings, log: ErrorLog) -> AccessLog | None:
+    """The access log, if the pool has one. What a tenant made of his own folder must not stop the others."""
     if settings.access_log is None:
         return None
     try:
-        return AccessLog(LogFile(settings.access_log))
+        return AccessLog(logfiles.open_access_log(settings.access_log, settings))
     except OSError as error:
-        raise StartError(f"failed to open access log ({settings.access_log}): {error.strerror}") from error
+        text = f"failed to open access log ({settings.access_log}): {error.strerror}"
+        if not logfiles.is_tenants(settings.access_log):
+            raise StartError(text) from error
+        log.error(f"{text}; the pool serves without it until the next reload", settings.name)
+        return None
 
 
-def open_pool_log(settings: PoolSettings) -> LogFile | None:
-    """The pool's own error log, if it is to have one."""
+def open_pool_log(settings: PoolSettings, log: ErrorLog) -> LogFile | None:
+    """The pool's own error log, if it is to have one and can; as with the access log."""
     if settings.error_log is None:
         return None
     try:
-        return LogFile(settings.error_log, open_pool_file(settings))
+        return logfiles.open_pool_log(settings.error_log, settings)
     except OSError as error:
-        reason = f"failed to open error log ({settings.error_log}): {error.strerror}"
-        raise StartError(f"[pool {settings.name}] {reason}") from error
+        text = f"failed to open error log ({settings.error_log}): {error.strerror}"
+        if not logfiles.is_tenants(settings.error_log):
+            raise StartError(f"[pool {settings.name}] {text}") from error
+        log.error(f"{text}; the pool has none of its own until the next reload", settings.name)
+        return None
+
+
+def try_slow_log(settings: PoolSettings) -> None:
+    """It is opened for each entry; the start is when somebody looks whether it can be."""
+    if settings.slowlog is not None:
+        try:
+            logfiles.open_slow_log(settings.slowlog).close()
+        except OSError as error:
+            raise StartError(f"Unable to create or open slowlog({settings.slowlog}): {error.strerror}") from error
 
 
 def manner_of(settings: GlobalSettings) -> Manner:
@@ -129,12 +150,3 @@ def manner_of(settings: GlobalSettings) -> Manner:
         settings.syslog_ident,
         settings.syslog_facility,
     )
-
-
-def try_slow_log(settings: PoolSettings) -> None:
-    """It is opened for each entry; the start is when somebody looks whether it can be."""
-    if settings.slowlog is not None:
-        try:
-            open_slow_log(settings.slowlog).close()
-        except OSError as error:
-            raise StartError(f"Unable to create or open slowlog({settings.slowlog}): {error.strerror}") from error

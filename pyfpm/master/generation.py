@@ -17,7 +17,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from pyfpm import messages
@@ -25,11 +25,12 @@ from pyfpm.logs.error_log import Level
 from pyfpm.master import deadlines, processes
 from pyfpm.master.backoff import YOUNG, died_young
 from pyfpm.master.children import Child, Children
-from pyfpm.master.dialogue import Dialogue
+from pyfpm.master.dialogue import Dialogue, few_lines
 from pyfpm.master.failures import Failures
 from pyfpm.master.lifecycle import Phase, is_harsher, pressure
 from pyfpm.master.orders import order_worker
 from pyfpm.master.overtime import Overtime
+from pyfpm.master.quota import Quota
 from pyfpm.master.sizing import Census
 from pyfpm.master.spawn import Spawned, start_template, trace_signal
 from pyfpm.master.templates import Templates
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 RETRY_ORDER = 0.05  # seconds; a template that is busy with its orders is asked again then
 # A tenant can ring as often as it likes; it is heard so often at most.
 BELL_PAUSE = 0.005
+# More than a pipe holds by default. What is left, if a tenant has made the pipe larger, is heard after the pause.
+BELL_READ = 65536
 
 
 @dataclass
@@ -69,6 +72,7 @@ class Common:
     daemon: GlobalSettings
     log: ErrorLog
     loop: Loop
+    quota: Quota = field(default_factory=Quota)
 
 
 @dataclass
@@ -97,14 +101,20 @@ class Generation:
         self.number = number
         self.settings = settings
         self.name = settings.name
-        # Twice the maximum: those that finish a request while they leave keep their slots.
-        self.scoreboard = Scoreboard.create(self.name, 2 * settings.pm_max_children + settings.reload_surge)
+        with contextlib.ExitStack() as undo:
+            # Twice the maximum: those that finish a request while they leave keep their slots.
+            self.scoreboard = Scoreboard.create(self.name, 2 * settings.pm_max_children + settings.reload_surge)
+            undo.callback(self.scoreboard.close)
+            # Not an eventfd: O_NONBLOCK belongs to an open file, so a tenant that shares it could make us wait. Of a
+            # pipe the end that is read is the master's alone.
+            self._bell, self._bell_rope = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            undo.pop_all()
         self.children = Children(self.scoreboard.slots)
         self.tally = Tally()
         self.news = False  # from when on the birth of a worker is worth a line
         self._common = common
         self._log = common.log
-        self._dialogue = Dialogue(settings, common.daemon, common.log, common.loop)
+        self._dialogue = Dialogue(settings, common.daemon, common.log, common.loop, common.quota)
         self.templates = Templates(
             settings, self._dialogue, common.log, start=self._start_template, on_fork_failed=self._lose_order
         )
@@ -113,7 +123,6 @@ class Generation:
         )
         self._worker_failures = Failures(self.name, common.log)
         self._alarm_below = alarm_below
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._deaf_until: float | None = None
         self._wanted = 0  # workers that are to be started and could not be ordered yet
         self._dismissed = False
@@ -246,6 +255,8 @@ class Generation:
             if pidfd is None:
                 continue
             child = Child(socket.socket(fileno=mailbox), now, pid, pidfd, pipes, slot=slot, ready=True)
+            child.speaker = messages.Speaker.INHERITED_WORKER
+            messages.refuse_descriptors(child.channel)
             # Their scoreboard is not known here: "idle" makes a request to leave be repeated until they do.
             self.scoreboard.show(slot, IDLE)
             self.children.add(child)
@@ -263,6 +274,7 @@ class Generation:
         self._outlive(now)
         self._push_leaving(now)
         self._hand_over_access_log()
+        self._dialogue.tell_left_out(now)
 
     def bury(self, end: processes.End, now: float) -> bool:
         """A child of the master has ended; False if it was none of these."""
@@ -276,8 +288,10 @@ class Generation:
 
     def close(self) -> None:
         """It is gone, and so is what the master held of it."""
+        self._dialogue.tell_left_out()
         self._common.loop.forget(self._bell)
         os.close(self._bell)
+        os.close(self._bell_rope)
         self.scoreboard.close()
 
     def _start_template(self, preload: str) -> Spawned:
@@ -285,7 +299,7 @@ class Generation:
             self.settings,
             listener=self._common.listener.socket,
             scoreboard=self.scoreboard,
-            bell=self._bell,
+            bell=self._bell_rope,
             generation=self.number,
             preload=preload,
             alarm_below=self._alarm_below,
@@ -323,39 +337,54 @@ class Generation:
     def _hear_child(self, child: Child, now: float) -> None:
         for message, sender in self._dialogue.hear(child):
             match message:
-                case messages.Born() if not child.pid:
+                case messages.Born():
                     self._adopt(child, sender.pid)
-                case messages.Ready() if child.pid:
-                    child.ready, child.since, child.main_thread = True, now, message.main_thread
+                case messages.Ready():
+                    if child.pid:  # 0: it has ended already, and this is what it had to say
+                        child.ready, child.since, child.main_thread = True, now, message.main_thread
                 case messages.LoadFailed():
-                    child.reason = message.text
-                case messages.Leaving() if not child.outlived:
-                    self._let_outlive(child, message.text)
+                    child.reason = few_lines(message.text)
+                case messages.Leaving():
+                    if not child.outlived:  # by pm.max_lifetime, a moment before
+                        self._let_outlive(child, message.text)
                 case messages.Said():
-                    self._dialogue.log_said(child, message)
+                    self._dialogue.log_said(child, message, now)
                 case _:
-                    self._log.warning(f"{child.label()} said what no worker says: {message!r}", self.name)
+                    raise AssertionError(f"messages.PERMITTED lets a worker say {message!r}")
         if child.channel_ended and not child.pid and self.children.in_slot(child.slot) is child:
             if not self._dismissed:  # or its template was told to leave with the order still unread
-                self._worker_failures.count("a worker died before it was born", now)
+                self._worker_failures.count(child.reason or "a worker died before it was born", now)
             self._forget(child)
 
     def _adopt(self, child: Child, pid: int) -> None:
         """A worker has said its first word: the kernel tells who it is, by its credentials, and whose child it is."""
         pidfd = processes.confirm_child(pid)
-        if pidfd is None or self.children.with_pid(pid) is not None:
-            self._log.warning(f"process {pid} is no child of this master and cannot be a worker", self.name)
+        if pidfd is None:
+            if processes.is_stranger(pid):
+                self._refuse(child, f"process {pid} is no child of this master and cannot be a worker")
+            return  # or it has ended and is reaped already: what else it said is its reason
+        if self.children.with_pid(pid) is not None:
+            os.close(pidfd)
+            self._refuse(child, f"process {pid} is a worker already and cannot be another")
             return
         child.pid, child.pidfd = pid, pidfd
         self._dialogue.listen_to_prints(child)
         if child.is_news:
             self._log.notice(f"{child.label()} started", self.name)
 
+    def _refuse(self, child: Child, reason: str) -> None:
+        self._log.warning(reason, self.name)
+        child.reason = reason
+        self._dialogue.hang_up(child)
+
     def _lose_order(self, failed: messages.ForkFailed, now: float) -> None:
         child = self.children.in_slot(failed.slot)
         if child is not None and not child.pid:
             self._forget(child)
-            self._worker_failures.count(f"fork() failed: {os.strerror(failed.error)} ({failed.error})", now)
+            why = (
+                f"{os.strerror(failed.error)} ({failed.error})" if failed.error else "the process in the middle failed"
+            )
+            self._worker_failures.count(f"fork() failed: {why}", now)
 
     def _bury_child(self, child: Child, end: processes.End, now: float) -> None:
         self._hear_child(child, now)  # it may have left its reason behind
@@ -373,6 +402,8 @@ class Generation:
         if child.leaving_since is not None:
             obeyed = not child.ready or (_obeyed(child, end) and last.stage not in IN_REQUEST)
             self.tally.killed += not obeyed
+            if child.ready and obeyed:
+                self._worker_failures.end()  # it did start, though it had no time to grow old
             self._log.say(Level.DEBUG if obeyed else Level.WARNING, how, self.name)
         elif child.timed_out:
             self.tally.killed += 1
@@ -437,6 +468,8 @@ class Generation:
                 continue
             grace = self._common.daemon.process_control_timeout
             number = pressure(Phase.FINISHING, now - child.leaving_since, grace)
+            if child.outlived and not self._dismissed:
+                number = signal.SIGQUIT  # it is replaced already, and nobody waits for it to go
             if number is None or is_harsher(child.pressed, number):
                 continue
             # QUIT once is enough for a worker in a request, which must not be interrupted again and again; one that is
@@ -469,7 +502,7 @@ class Generation:
     def _on_bell(self, now: float) -> None:
         """Somebody rings: being awake is enough. Then a moment of deafness, for a tenant may ring without end."""
         with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._bell)
+            os.read(self._bell, BELL_READ)
         self._common.loop.forget(self._bell)
         self._deaf_until = now + BELL_PAUSE
 

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import socket
-import stat
 import struct
 import time
 from collections.abc import Iterable, MutableMapping
@@ -21,28 +20,29 @@ from pyfpm.config.directives import PoolSettings
 from pyfpm.config.values import Address
 from pyfpm.errors import StartError
 from pyfpm.logs.error_log import ErrorLog
+from pyfpm.master import socket_file
 from pyfpm.master.accounts import gid_of, primary_group_of, uid_of
+from pyfpm.master.socket_file import SocketFile
 
 FIRST_INHERITED = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 KERNEL_MAXIMUM = 65535  # listen(2) cuts it to net.core.somaxconn; CPython would read -1 as 0
 BIND_TRIES = 20  # workers of a killed master drop its listener within moments; nginx tries five times, too
 BIND_PAUSE = 0.05
-_UCRED = struct.Struct("3i")
 
 
 @dataclass
 class Listener:
-    """A listening socket, and whether the file it may have is ours to remove."""
+    """A listening socket, and the file that it may have, which is ours to change and to remove unless inherited."""
 
     socket: socket.socket
     address: Address
     inherited: bool = False
+    file: SocketFile | None = None
 
     def close(self) -> None:
         """Close it; a unix socket's file goes with it, unless somebody else made it or has replaced it."""
-        if self.address.kind == "unix" and not self.inherited:
-            with contextlib.suppress(OSError):
-                os.unlink(self.address.path)
+        if self.file is not None and not self.inherited:
+            self.file.remove()
         self.socket.close()
 
 
@@ -63,8 +63,13 @@ def take_inherited(environ: MutableMapping[str, str], pid: int) -> list[socket.s
     return taken
 
 
-def open_listener(settings: PoolSettings, inherited: list[socket.socket], log: ErrorLog) -> Listener:
-    """The listener of a pool: an inherited socket with the same address, or a new one."""
+def open_listener(
+    settings: PoolSettings, inherited: list[socket.socket], log: ErrorLog, *, patient: bool = True
+) -> Listener:
+    """The listener of a pool: an inherited socket with the same address, or a new one.
+
+    `patient`: wait a second for an address that is in use. Only at a start: a running master must not stand still.
+    """
     for candidate in inherited:
         if _is_at(candidate, settings.listen):
             inherited.remove(candidate)
@@ -72,7 +77,9 @@ def open_listener(settings: PoolSettings, inherited: list[socket.socket], log: E
             log.notice(f'using inherited socket fd={candidate.fileno()}, "{settings.listen.show()}"')
             return Listener(candidate, settings.listen, inherited=True)
     try:
-        made = _bind_unix(settings) if settings.listen.kind == "unix" else _bind_tcp(settings.listen, log)
+        if settings.listen.kind == "unix":
+            return _listen_unix(settings)
+        made = _bind_tcp(settings.listen, log, patient)
         made.listen(_backlog_of(settings))
     except OSError as error:
         raise StartError(
@@ -81,19 +88,17 @@ def open_listener(settings: PoolSettings, inherited: list[socket.socket], log: E
     return Listener(made, settings.listen)
 
 
-def apply_ownership(listener: Listener, settings: PoolSettings, log: ErrorLog) -> None:
-    """Owner, mode, ACL and backlog once more, after a reload may have changed them."""
+def apply_ownership(listener: Listener, settings: PoolSettings) -> str:
+    """Owner, mode, ACL and backlog once more, after a reload may have changed them; what went wrong, or ""."""
     if listener.inherited:
-        return  # whoever made it has the say
+        return ""  # whoever made it has the say
     try:
         listener.socket.listen(_backlog_of(settings))
-        if listener.address.kind == "unix":
-            with contextlib.suppress(OSError):
-                os.removexattr(listener.address.path, "system.posix_acl_access")
-            os.chmod(listener.address.path, settings.listen_mode)
-            _give_to_owner(listener.address.path, settings)
+        if listener.file is not None:
+            _give_to_owner(listener.file, settings, mode=settings.listen_mode)
     except (OSError, StartError) as error:
-        log.error(f"cannot apply owner, mode and backlog to {listener.address.show()}: {error}", settings.name)
+        return f"cannot apply owner, mode and backlog to {listener.address.show()}: {error}"
+    return ""
 
 
 def close_strangers(inherited: Iterable[socket.socket], log: ErrorLog) -> None:
@@ -121,55 +126,33 @@ def _is_at(candidate: socket.socket, address: Address) -> bool:
 # ── unix ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _bind_unix(settings: PoolSettings) -> socket.socket:
-    path = settings.listen.path
-    _clear_the_way(path)
+def _listen_unix(settings: PoolSettings) -> Listener:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with contextlib.ExitStack() as undo:
+        undo.callback(made.close)
+        file = _bind_unix(made, settings.listen.path, settings.listen_mode)
+        undo.callback(file.remove)
+        _give_to_owner(file, settings)
+        made.listen(_backlog_of(settings))
+        undo.pop_all()
+    return Listener(made, settings.listen, file=file)
+
+
+def _bind_unix(made: socket.socket, path: str, mode: int) -> SocketFile:
     try:
-        # The umask, not a later chmod: the socket must at no moment be open to more than listen.mode allows.
-        before = os.umask(0o777 & ~settings.listen_mode)
-        try:
-            made.bind(path)
-        finally:
-            os.umask(before)
-        _give_to_owner(path, settings)
-    except OSError:
-        made.close()
-        raise
-    return made
+        return socket_file.bind(made, path, mode)
+    except FileExistsError:
+        reason = f"{path} exists and is not a socket: remove it, or choose another path to listen on"
+        raise StartError(reason) from None
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise StartError(f"Another pyfpm instance seems to already listen on {path}") from None
 
 
-def _clear_the_way(path: str) -> None:
-    """Remove a socket that nobody serves; refuse one that somebody does, and whatever is not a socket."""
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(found.st_mode):
-        raise StartError(f"{path} exists and is not a socket: remove it, or choose another path to listen on")
-    if _is_served(path):
-        raise StartError(f"Another pyfpm instance seems to already listen on {path}")
-    os.unlink(path)
-
-
-def _is_served(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except BlockingIOError:
-            return True  # its queue is full
-        except OSError:
-            return False
-        # The credentials are those of the process that called listen(2). When that was a master that has been killed,
-        # what answers is a worker of his that finishes its last request.
-        owner, _, _ = _UCRED.unpack(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-    return owner == 0 or os.path.exists(f"/proc/{owner}")
-
-
-def _give_to_owner(path: str, settings: PoolSettings) -> None:
+def _give_to_owner(file: SocketFile, settings: PoolSettings, mode: int | None = None) -> None:
     if settings.listen_acl_users or settings.listen_acl_groups:
-        _set_acl(path, settings)
+        file.own(mode=mode, acl=_acl_of(settings))
         return
     owner = uid_of(settings.listen_owner) if settings.listen_owner else -1
     group = -1
@@ -177,8 +160,7 @@ def _give_to_owner(path: str, settings: PoolSettings) -> None:
         group = gid_of(settings.listen_group)
     elif settings.listen_owner:
         group = primary_group_of(settings.listen_owner)
-    if (owner, group) != (-1, -1):
-        os.chown(path, owner, group)
+    file.own(mode=mode, owner=owner, group=group)
 
 
 _ACL_HEADER = struct.Struct("<I")  # version 2, linux/posix_acl_xattr.h
@@ -188,16 +170,15 @@ _READ_WRITE = 6
 _NO_ID = 0xFFFFFFFF
 
 
-def _set_acl(path: str, settings: PoolSettings) -> None:
-    """Give the ACL users and groups read and write, as acl(5) has it; the classes of the mode stay as they are."""
+def _acl_of(settings: PoolSettings) -> bytes:
+    """A list, as acl(5) has it: the ACL users and groups read and write, the classes of the mode stay as they are."""
     mode = settings.listen_mode
     entries = [(_USER_OBJ, mode >> 6 & 7, _NO_ID)]
     entries += sorted((_USER, _READ_WRITE, uid_of(name)) for name in settings.listen_acl_users)
     entries.append((_GROUP_OBJ, mode >> 3 & 7, _NO_ID))
     entries += sorted((_GROUP, _READ_WRITE, gid_of(name)) for name in settings.listen_acl_groups)
     entries += [(_MASK, _READ_WRITE | mode >> 3 & 7, _NO_ID), (_OTHER, mode & 7, _NO_ID)]
-    packed = _ACL_HEADER.pack(2) + b"".join(_ACL_ENTRY.pack(*entry) for entry in entries)
-    os.setxattr(path, "system.posix_acl_access", packed)
+    return _ACL_HEADER.pack(2) + b"".join(_ACL_ENTRY.pack(*entry) for entry in entries)
 
 
 # ── TCP ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -212,41 +193,40 @@ def _resolve(address: Address) -> list[tuple[int, tuple[Any, ...]]]:
         raise StartError(f"cannot resolve '{address.host}' of '{address.show()}': {error.strerror}") from error
 
 
-def _bind_tcp(address: Address, log: ErrorLog) -> socket.socket:
+def _bind_tcp(address: Address, log: ErrorLog, patient: bool) -> socket.socket:
     if not address.host:
         try:
-            return _bind_one(socket.AF_INET6, ("::", address.port), dual_stack=True)
+            return _bind_one(socket.AF_INET6, ("::", address.port), patient, dual_stack=True)
         except OSError as error:
             if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                 raise
             log.notice("Failed implicitly binding to ::, retrying with 0.0.0.0")
-            return _bind_one(socket.AF_INET, ("0.0.0.0", address.port))
+            return _bind_one(socket.AF_INET, ("0.0.0.0", address.port), patient)
     found = _resolve(address)
     for _, other in found[1:]:
         log.warning(f"Found multiple addresses for {address.host}, {other[0]} ignored")
-    return _bind_one(*found[0])
+    return _bind_one(*found[0], patient)
 
 
-def _bind_one(family: int, name: tuple[Any, ...], *, dual_stack: bool = False) -> socket.socket:
+def _bind_one(family: int, name: tuple[Any, ...], patient: bool, *, dual_stack: bool = False) -> socket.socket:
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not dual_stack))
-        _bind_patiently(made, name)
+        _bind(made, name, BIND_TRIES if patient else 1)
     except OSError:
         made.close()
         raise
     return made
 
 
-def _bind_patiently(made: socket.socket, name: tuple[Any, ...]) -> None:
-    for _ in range(BIND_TRIES):
+def _bind(made: socket.socket, name: tuple[Any, ...], tries: int) -> None:
+    for left in range(tries - 1, -1, -1):
         try:
             made.bind(name)
             return
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:
+            if error.errno != errno.EADDRINUSE or not left:
                 raise
         time.sleep(BIND_PAUSE)
-    made.bind(name)

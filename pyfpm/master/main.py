@@ -99,7 +99,10 @@ def _take_over(daemon: Daemon, legacy: Legacy) -> None:
         if pool is None:
             upgrade.let_go(old)
             continue
-        pool.common.listener.inherited = pool.common.listener.inherited and old.inherited
+        listener = pool.common.listener
+        if listener.inherited:
+            listener.file = upgrade.file_of(old, listener.socket.getsockname())
+            listener.inherited = old.inherited
         upgrade.inherit_workers(pool, old, now)
 
 
@@ -196,9 +199,9 @@ class Master:
     def _judge_start(self, now: float) -> None:
         """The start has succeeded once each pool has been tried and one of them serves."""
         pools = self._daemon.pools
-        if not all(pool.can_serve or pool.trouble for pool in pools):
+        if not all(pool.can_serve or pool.trouble or pool.is_starved for pool in pools):
             return
-        if not any(pool.can_serve for pool in pools):
+        if not any(pool.can_serve or pool.has_remains for pool in pools):
             self._log.alert("no pool can serve, giving up")
             self._exit_code = EXIT_INTERNAL
             self._enter(Wish.TERMINATE, now)
@@ -207,13 +210,14 @@ class Master:
         for pool in pools:
             pool.launch()
             if not pool.can_serve:
-                pool.common.log.warning(NOT_YET, pool.name)
+                going_on = "; the workers from before the upgrade go on" if pool.has_remains else ""
+                pool.common.log.warning(f"{NOT_YET}{going_on}", pool.name)
         self._log.notice("ready to handle connections")
         self._log.launched()
         self._daemon.notifier.ready(self._daemon.status())
         self._daemon.launch.announce(0)
         if self._legacy is not None:
-            upgrade.announce(self._legacy, self._control, now)
+            upgrade.announce(self._legacy, self._control, [pool.name for pool in pools if not pool.can_serve], now)
 
     def _enter(self, wish: Wish, now: float) -> bool:
         """Move on as the table has it; False if nothing changes."""

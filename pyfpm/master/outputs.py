@@ -13,22 +13,29 @@ if TYPE_CHECKING:
     from pyfpm.logs.error_log import ErrorLog
     from pyfpm.logs.worker_output import OutputLines
     from pyfpm.master.loop import Loop
+    from pyfpm.master.quota import Quota
 
-READ_SIZE = 65536
-# What one process may say before the others get their turn, and what is still taken from a process that has ended: a
-# grandchild may hold the pipe open and write for ever.
-READS_A_TURN = 4
-READS_AT_END = 64
+# Bytes of one read. Of newlines alone each becomes a line of a hundred bytes: 5 ms of the master's time at most.
+READ_SIZE = 4096
+SKIP_SIZE = 65536  # of one read whose bytes are left out anyway, and only counted
+# What one process may say before the others get their turn, in bytes read and in bytes written to the log.
+READ_A_TURN = 65536
+WRITTEN_A_TURN = 128 * 1024
+# And what is still taken from a process that has ended: a pipe that is full, and a tenant may make it as large as
+# /proc/sys/fs/pipe-max-size. A grandchild may hold it open and write for ever.
+READ_AT_END = 1 << 20
+WRITTEN_AT_END = 1 << 20
 
 
 class Output:
     """The reading end of a process's stdout or stderr."""
 
-    def __init__(self, descriptor: int, lines: OutputLines, log: ErrorLog, loop: Loop) -> None:
+    def __init__(self, descriptor: int, lines: OutputLines, log: ErrorLog, loop: Loop, quota: Quota) -> None:
         self.descriptor = descriptor
         self._lines = lines
         self._log = log
         self._loop = loop
+        self._quota = quota
         os.set_blocking(descriptor, False)
         loop.watch(descriptor, self._on_readable)
 
@@ -36,31 +43,41 @@ class Output:
         """Take what is there, and end the last line."""
         if self.descriptor < 0:
             return
-        self._take(READS_AT_END)
+        self._take(READ_AT_END, WRITTEN_AT_END, skip_the_rest=True)
         self._end()
 
-    def _on_readable(self, _now: float) -> None:
-        if not self._take(READS_A_TURN):
+    def _on_readable(self, now: float) -> None:
+        self._quota.refill(now)
+        if not self._take(READ_A_TURN, WRITTEN_A_TURN):
             self._end()
 
-    def _take(self, reads: int) -> bool:
+    def _take(self, most_read: int, most_written: int, *, skip_the_rest: bool = False) -> bool:
         """Log what can be read; False at the end of the pipe."""
-        for _ in range(reads):
+        read = written = 0
+        while read < most_read:
+            skip = not self._quota.has_room or written >= most_written
             try:
-                text = os.read(self.descriptor, READ_SIZE)
+                text = os.read(self.descriptor, SKIP_SIZE if skip else READ_SIZE)
             except BlockingIOError:
                 return True
             except OSError:
                 return False
             if not text:
                 return False
-            for line in self._lines.feed(text):
-                self._log.raw(line)
+            read += len(text)
+            if skip:
+                self._quota.leave_out(self._lines.skip(text))
+                continue
+            lines = b"".join(self._lines.feed(text))
+            self._log.raw(lines)
+            self._quota.charge(len(lines))
+            written += len(lines)
+            if written >= most_written and not skip_the_rest:
+                return True
         return True
 
     def _end(self) -> None:
         self._loop.forget(self.descriptor)
         os.close(self.descriptor)
         self.descriptor = -1
-        for line in self._lines.finish():
-            self._log.raw(line)
+        self._log.raw(b"".join(self._lines.finish()))

@@ -20,11 +20,11 @@ import pyfpm
 from pyfpm import messages
 from pyfpm.config.directive import name_of
 from pyfpm.config.directives import PoolSettings
-from pyfpm.logs.files import FLAGS, MODE, LogFile
 from pyfpm.logs.slow_log import SlowRequest, entry, shorten, show_stacks
 from pyfpm.logs.timestamp import stamp
 from pyfpm.master import processes
 from pyfpm.master.deadlines import Handled, RequestLimits, Step, next_step
+from pyfpm.master.logfiles import open_slow_log
 from pyfpm.master.spawn import trace_signal
 from pyfpm.master.stacks import Dump
 
@@ -52,11 +52,6 @@ def limits_of(settings: PoolSettings) -> RequestLimits:
         settings.request_terminate_grace,
         settings.request_terminate_timeout_track_finished,
     )
-
-
-def open_slow_log(path: str) -> LogFile:
-    """Open for one entry. Not through a symbolic link: it is opened at moments that others can choose."""
-    return LogFile(path, lambda path: os.open(path, FLAGS | os.O_NOFOLLOW, MODE))
 
 
 class Overtime:

@@ -7,13 +7,20 @@ Fails by: StartError when another master holds it, or it cannot be written.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
+import time
 from collections.abc import Iterator
 
 from pyfpm.errors import StartError
+from pyfpm.master import trusted
 
 MASTER_TITLE = "pyfpm: master process"  # what ps(1) shows of it, and then its configuration
+RIVAL_PATIENCE = 1.0  # seconds; one that has the lock writes its pid at once
+RIVAL_PAUSE = 0.02
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 @contextlib.contextmanager
@@ -28,14 +35,17 @@ def hold_pid_file(path: str | None, inherited: int | None = None) -> Iterator[in
     if path is None:
         yield None
         return
-    descriptor = _lock(path) if inherited is None else inherited
+    path = _place(path)
+    descriptor = _take(path) if inherited is None else inherited
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        _write(descriptor)
+        if inherited is None and not _is_still(descriptor, path):
+            raise StartError(f"somebody has removed or replaced the PID file {path} while pyfpm started")
         yield descriptor
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+        if _is_still(descriptor, path):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
         os.close(descriptor)
 
 
@@ -47,10 +57,17 @@ def find_holder(path: str) -> int | None:
     """
     try:
         with open(path, "rb") as file:
-            inode = os.fstat(file.fileno())
-            pid = int(file.read(32))
-        return pid if pid > 0 and _has_open(pid, inode) else None
-    except (OSError, ValueError):  # no such file, nothing in it yet, no such process
+            return _holder_of(file.fileno())
+    except OSError:
+        return None
+
+
+def _holder_of(descriptor: int) -> int | None:
+    """The master whose pid is in this file, and that has it open."""
+    try:
+        pid = int(os.pread(descriptor, 32, 0))
+        return pid if pid > 0 and _has_open(pid, os.fstat(descriptor)) else None
+    except (OSError, ValueError):  # nothing in it yet, no such process
         return None
 
 
@@ -66,27 +83,129 @@ def _has_open(pid: int, inode: os.stat_result) -> bool:
     return False
 
 
-def _lock(path: str) -> int:
+# ── the lock ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _take(path: str) -> int:
+    """The file, locked. A rival that is just starting gets the time to say who it is.
+
+    Everybody who can read the file can lock it. Whoever does so and proves to be no master does not count: the file
+    is replaced by one that nobody else has open.
+    """
+    deadline = time.monotonic() + RIVAL_PATIENCE
+    while time.monotonic() < deadline:
+        descriptor = _try(path)
+        if descriptor is not None:
+            return descriptor
+        time.sleep(RIVAL_PAUSE)
+    # One at a time: a second one must find the first one's file, and not the stranger's.
+    guard = _wait_for_guard(f"{path}.lock", path)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise StartError(f"Unable to create the PID file ({path}).: {error.strerror} ({error.errno})") from error
+        return _replace(path)
+    finally:
+        os.unlink(f"{path}.lock")
+        os.close(guard)
+
+
+def _try(path: str) -> int | None:
+    """The file, locked; None if somebody else has the lock; StartError if that is a master."""
+    descriptor = _open(path, _FLAGS)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not _is_still(descriptor, path):  # its holder removed it between our open and our lock
-            os.close(descriptor)
-            return _lock(path)
     except BlockingIOError:
-        # Whoever can read the file can lock it; only a process that proves to be a master is taken for one.
-        pid = find_holder(path)
-        if pid is not None:
-            os.close(descriptor)
-            raise StartError(f"another pyfpm is running with the PID file {path}, pid {pid}") from None
-    return descriptor
+        with _closing(descriptor):
+            _refuse_holder(descriptor, path)
+        return None
+    if _is_still(descriptor, path):
+        return descriptor
+    os.close(descriptor)  # its holder removed it between our open and our lock
+    return None
+
+
+def _replace(path: str) -> int:
+    """A new file in the place of one that a stranger has locked, by who holds the guard."""
+    while True:
+        descriptor = _try(path)
+        if descriptor is not None:
+            return descriptor
+        with contextlib.suppress(FileNotFoundError):
+            strangers = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            with _closing(strangers):
+                os.unlink(path)
+                _refuse_holder(strangers, path)  # who had written his pid before this sees his file gone after it
+        with contextlib.suppress(FileExistsError):  # somebody starts just now and was quicker
+            # Private until it is locked.
+            descriptor = _open(path, _FLAGS | os.O_EXCL)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+
+
+def _wait_for_guard(name: str, path: str) -> int:
+    """A lock that strangers cannot take: this file is never readable by others."""
+    deadline = time.monotonic() + 2 * RIVAL_PATIENCE
+    while time.monotonic() < deadline:
+        descriptor = _open(name, _FLAGS)
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            os.fchmod(descriptor, 0o600)
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_still(descriptor, name):
+                    return descriptor
+        os.close(descriptor)
+        time.sleep(RIVAL_PAUSE)
+    raise StartError(f"another process has locked the PID file {path}, and {name} too")
+
+
+def _refuse_holder(descriptor: int, path: str) -> None:
+    pid = _holder_of(descriptor)
+    if pid is not None:
+        raise StartError(f"another pyfpm is running with the PID file {path}, pid {pid}")
+
+
+def _place(path: str) -> str:
+    """Where it really is. Root goes only where nobody else can lead it; a plain user harms but himself."""
+    try:
+        return trusted.walk(path, 0).path if os.geteuid() == 0 else os.path.realpath(path)
+    except OSError as error:
+        raise _cannot_create(path, error) from error
+
+
+def _open(path: str, flags: int) -> int:
+    """Open it; StartError unless it is an ordinary file with this one name."""
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise _cannot_create(path, error) from error
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:  # 0: its holder has removed it just now
+        return descriptor
+    os.close(descriptor)
+    raise _cannot_create(path, OSError(errno.EINVAL, "it is no ordinary file, or has a second name"))
+
+
+def _cannot_create(path: str, error: OSError) -> StartError:
+    return StartError(f"Unable to create the PID file ({path}).: {error.strerror} ({error.errno})")
+
+
+def _write(descriptor: int) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    with contextlib.suppress(PermissionError):  # somebody else's file, that we may write
+        os.fchmod(descriptor, 0o644)
 
 
 def _is_still(descriptor: int, path: str) -> bool:
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except OSError:
         return False
+
+
+@contextlib.contextmanager
+def _closing(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.close(descriptor)

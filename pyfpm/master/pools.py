@@ -9,6 +9,8 @@ turn, and acts; so an event that got lost costs a turn and never a worker.
 
 from __future__ import annotations
 
+import math
+import os
 import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -54,6 +56,8 @@ class Pool:
         self._remains: Generation | None = None  # workers of an image before this one, until ours serve
         self._knocked = False  # a connection came while nobody was idle
         self._listening_for_knocks = False
+        self.is_starved = False  # it has no worker because process.max leaves it none
+        self._lacking_at: float | None = None  # when it last lacked workers for that
         self._short_at: float | None = None  # when it last needed more workers than it may have
         self._fresh = True
         self._unused_since: float | None = None
@@ -66,8 +70,14 @@ class Pool:
     def can_serve(self) -> bool:
         """Whether a request would be answered by the application: by a worker, or by one that is forked for it."""
         if self.plan.manager == "ondemand":
-            return self.current.is_serving or self.current.has_loaded or self._unused_since is not None
+            can_fork = self.current.has_loaded or self._unused_since is not None
+            return self.current.is_serving or (can_fork and not self.trouble)
         return self.current.is_serving
+
+    @property
+    def has_remains(self) -> bool:
+        """Workers of an earlier image of this master answer as long as ours do not."""
+        return self._remains is not None and self._remains.is_serving
 
     @property
     def trouble(self) -> str:
@@ -133,7 +143,7 @@ class Pool:
 
     def reconcile(self, now: float, room: int) -> None:
         """Bring what is nearer to what is wanted; at most `room` more workers may be started (process.max)."""
-        if self._sleeps():
+        if self._sleeps(now):
             return
         if not self._closing:
             if self._remains is not None and self.can_serve:
@@ -142,7 +152,8 @@ class Pool:
                 self._size(now, room)  # loading may take a minute: who serves meanwhile grows and is replaced as ever
             if self.rollover is not None:
                 self._roll(self.rollover, now)
-            self._stand_in.reconcile(self.settings, now, serving=self.can_serve, trouble=self.trouble)
+            serving = self.can_serve or self.has_remains
+            self._stand_in.reconcile(self.settings, now, serving=serving, trouble=self.trouble)
         for generation in list(self.generations()):
             generation.look_after(now)
         self._drop_the_gone()
@@ -211,7 +222,7 @@ class Pool:
 
     # ── the ordinary case: one generation ───────────────────────────────────────────────────────────────────────────
 
-    def _sleeps(self) -> bool:
+    def _sleeps(self, now: float) -> bool:
         """Nobody is there and nobody knocks, as in most pools of a box with many: that must cost next to nothing."""
         return (
             self._listening_for_knocks
@@ -220,17 +231,21 @@ class Pool:
             and self.rollover is None
             and not (self._leaving or self._closing or self._remains or self._stand_in.generation or self.trouble)
             and not self.settings.pm_template_idle_timeout
+            and self.current.next_due(now) == math.inf
         )
 
     def _size(self, now: float, room: int) -> None:
         generation, plan = self.current, self.plan
         census = generation.census()
-        if waiting := self._waiting(census, plan):
+        waiting = self._waiting(census, plan)
+        if self.trouble and not census.total:
+            waiting = max(waiting, 1)  # visitors may get 503 by now and never knock: it is tried without them
+        if waiting:
             census = replace(census, waiting=waiting)
         idle = generation.idle() if plan.manager != "static" else []
         too_long = sum(1 for since, _ in idle if now - since > self.settings.pm_process_idle_timeout)
         orders = orders_for(plan, census, fresh=self._fresh, idle_too_long=too_long)
-        self._fresh = self._fresh and census.total + orders.start < plan.start
+        self._fresh = self._fresh and census.total < plan.start
         start = self._make_room(generation, census, orders, plan, room, now)
         generation.want(start, now, keep_template=self._keeps_template(census, orders, now))
         generation.dismiss([child for _, child in idle[: orders.retire]], now)
@@ -255,7 +270,10 @@ class Pool:
             return 0
         free = plan.most - census.total - len(outlived)
         generation.dismiss(outlived[: max(0, orders.start - free)], now)
-        return min(orders.start, max(0, room))
+        start = min(orders.start, max(0, room))
+        self.is_starved = start == 0 and generation.has_loaded and not len(generation.children)
+        self._note_room(orders.start - start, now)
+        return start
 
     def _keeps_template(self, census: Census, orders: Orders, now: float) -> bool:
         """A pool that nobody visits gives up its template too (pm.template_idle_timeout)."""
@@ -266,6 +284,15 @@ class Pool:
             return self._unused_since is None
         self._unused_since = self._unused_since or now
         return not deadlines.is_late(self._unused_since, now, limit)
+
+    def _note_room(self, lacking: int, now: float) -> None:
+        """process.max keeps it from having what it would have; once an episode."""
+        most = self.common.daemon.process_max
+        if not most or lacking <= 0:
+            return
+        if self._lacking_at is None or deadlines.is_late(self._lacking_at, now, EPISODE_GAP):
+            self.common.log.warning(f"no more workers by process.max ({most}), consider raising it", self.name)
+        self._lacking_at = now
 
     def _note_limit(self, orders: Orders, plan: Plan, now: float) -> None:
         """Once an episode: in the thick of it there is a worker idle for a moment every few milliseconds."""

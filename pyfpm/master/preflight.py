@@ -11,6 +11,7 @@ import json
 import os
 import resource
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ from pyfpm.config.directives import GlobalSettings, PoolSettings
 from pyfpm.config.values import NOWHERE, SYSLOG, show
 from pyfpm.errors import Problem, PyfpmError, StartError
 from pyfpm.logs.access_log import compile_format
-from pyfpm.master import front_way
+from pyfpm.logs.files import INHERITED
+from pyfpm.master import front_way, trusted
 from pyfpm.master.accounts import Identity, gid_of, identity_of, uid_of
 from pyfpm.master.interpreters import interpreter_fault
 from pyfpm.master.reach import Need, obstacle
@@ -32,21 +34,24 @@ if TYPE_CHECKING:
 
 LONGEST_SOCKET_PATH = 107  # sockaddr_un.sun_path, unix(7), less its zero byte
 LARGEST_RECORD = 64 * 1024  # of the settings as a template receives them; one message must hold them
+CAP_SYS_RESOURCE = 24  # linux/capability.h
 LARGEST_ID = 2**32 - 2  # the one above means "leave it"
 _ROOT_ONLY = ("user", "group", "chroot", "process_priority")
 
-Asked = dict[tuple[object, ...], str]
+Question = tuple[str, Identity | None, str | None]  # interpreter, as whom, in which chroot
 
 
 def examine(configuration: Configuration, *, as_root: bool, allow_root: bool) -> list[Problem]:
-    """Everything found, over all pools. `allow_root` is -R."""
+    """Everything found, over all pools. `allow_root` is -R. A problem with a `pool` is that pool's own trouble."""
     problems = list(_global_problems(configuration))
-    asked: Asked = {}
+    sound: list[PoolSettings] = []
     for pool in configuration.pools:
         problems += _settings_problems(pool, as_root)
-        accounts = list(_account_problems(pool, as_root))
-        problems += accounts or _user_problems(pool, as_root, allow_root, asked)
-    return problems
+        accounts = list(_account_problems(pool, as_root)) or _user_problems(pool, as_root, allow_root)
+        problems += accounts
+        if not accounts:
+            sound.append(pool)
+    return problems + _tenants_problems(sound, as_root)
 
 
 def notices(configuration: Configuration, *, as_root: bool) -> list[str]:
@@ -81,9 +86,11 @@ def _global_problems(configuration: Configuration) -> Iterator[Problem]:
     if configuration.prefix is not None and not os.path.isdir(configuration.prefix):
         reason = f"the global prefix '{configuration.prefix}' does not exist or is not a directory"
         yield Problem("", "", reason)
-    yield from _file_problem(settings, "pid", settings.pid)
-    if settings.error_log != SYSLOG:
-        yield from _file_problem(settings, "error_log", settings.error_log)
+    for attribute in ("pid", "error_log"):
+        path = getattr(settings, attribute)
+        if path != SYSLOG:
+            yield from _file_problem(settings, attribute, path)
+            yield from _trust_problem(settings, attribute, path)
     # Where nobody asked for a control socket, none is no reason to refuse a start.
     if settings.is_set("control") and settings.control not in (None, NOWHERE):
         yield from _socket_file_problem(partial(_problem, settings, "control"), settings.control)
@@ -97,6 +104,7 @@ def _settings_problems(pool: PoolSettings, as_root: bool) -> list[Problem]:
         *_file_problem(pool, "access_log", pool.access_log),
         *_file_problem(pool, "error_log", pool.error_log),
         *_file_problem(pool, "slowlog", pool.slowlog),
+        *_trust_problem(pool, "slowlog", pool.slowlog),
         *_format_problem(pool),
         *_limit_problem(pool),
         *_size_problem(pool),
@@ -120,6 +128,15 @@ def _file_problem(settings: Settings, attribute: str, path: str | None) -> Itera
             yield problem(f"'{path}' cannot be written")
     else:
         yield from _folder_problem(problem, path)
+
+
+def _trust_problem(settings: Settings, attribute: str, path: str | None) -> Iterator[Problem]:
+    """What root opens must be where nobody else can lead it somewhere else."""
+    if path is None or os.geteuid() != 0:
+        return
+    if reason := trusted.fault(path, 0):
+        advice = "choose a path through folders that only root can write, such as /var/log or /run"
+        yield _problem(settings, attribute, f"'{path}' is not safe for root to open: {reason}", advice)
 
 
 def _folder_problem(problem: Callable[..., Problem], path: str) -> Iterator[Problem]:
@@ -182,12 +199,19 @@ def _limit_problem(settings: GlobalSettings | PoolSettings) -> Iterator[Problem]
 
 
 def _highest(which: int) -> int:
-    if os.geteuid() != 0:
+    if not _may_raise_limits():
         return resource.getrlimit(which)[1]
     if which == resource.RLIMIT_NOFILE:
         with open("/proc/sys/fs/nr_open", encoding="ascii") as file:
             return int(file.read())
     return resource.RLIM_INFINITY
+
+
+def _may_raise_limits() -> bool:
+    """Being root is not enough: containers and units take capabilities away."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        capabilities = next((line.split()[1] for line in file if line.startswith("CapEff:")), "0")
+    return bool(int(capabilities, 16) >> CAP_SYS_RESOURCE & 1)
 
 
 def _size_problem(pool: PoolSettings) -> Iterator[Problem]:
@@ -219,7 +243,7 @@ def _account_problems(pool: PoolSettings, as_root: bool) -> Iterator[Problem]:
             yield _problem(pool, attribute, str(error))
 
 
-def _user_problems(pool: PoolSettings, as_root: bool, allow_root: bool, asked: Asked) -> list[Problem]:
+def _user_problems(pool: PoolSettings, as_root: bool, allow_root: bool) -> list[Problem]:
     who = identity_of(pool) if as_root else None
     if who is not None and 0 in (who.uid, who.gid) and not allow_root:
         attribute = "user" if who.uid == 0 else "group"
@@ -227,7 +251,52 @@ def _user_problems(pool: PoolSettings, as_root: bool, allow_root: bool, asked: A
     chroot = pool.chroot if as_root else None
     if chroot and not os.path.isdir(chroot):
         return [_problem(pool, "chroot", f"the chroot path '{chroot}' does not exist or is not a directory")]
-    return [*_reach_problems(pool, who, chroot), *_interpreter_problem(pool, who, chroot, asked)]
+    return [
+        *_tenants_file_problem(pool, "access_log", pool.access_log, who),
+        *_tenants_file_problem(pool, "error_log", pool.error_log, who),
+    ]
+
+
+def _tenants_file_problem(
+    pool: PoolSettings, attribute: str, path: str | None, who: Identity | None
+) -> Iterator[Problem]:
+    """A log in a tenant's folder is opened as the pool's user."""
+    if who is None or path is None or path in INHERITED or not trusted.fault(path, 0):
+        return
+    if who.uid == 0:
+        yield from _trust_problem(pool, attribute, path)
+        return
+    place, need = (path, Need.WRITE) if os.path.exists(path) else (os.path.dirname(path), Need.CREATE)
+    if reason := _obstacle(place, who, need, None):
+        advice = "in a folder that others than root can write, it is the pool's user who opens it"
+        yield _problem(pool, attribute, reason, advice)
+
+
+# ── what lies in a tenant's hands: his own pool's trouble, and no reason to stop the others ─────────────────────────
+
+
+def _tenants_problems(pools: list[PoolSettings], as_root: bool) -> list[Problem]:
+    """The interpreters are asked side by side: each may take its time, and a tenant's may do so on purpose."""
+    places = {pool.name: (identity_of(pool) if as_root else None, pool.chroot if as_root else None) for pool in pools}
+    questions = {(interpreter_of(pool), *places[pool.name]) for pool in pools}
+    with ThreadPoolExecutor(max_workers=max(1, len(questions))) as asking:
+        answers = dict(zip(questions, asking.map(_interpreter_fault, questions), strict=True))
+    problems: list[Problem] = []
+    for pool in pools:
+        who, chroot = places[pool.name]
+        found = [*_reach_problems(pool, who, chroot)]
+        if fault := answers[interpreter_of(pool), who, chroot]:
+            attribute = "virtualenv" if pool.virtualenv else "python"
+            found.append(_problem(pool, attribute, fault, "name an interpreter that this user can run"))
+        for problem in found:
+            problem.pool = pool.name
+        problems += found
+    return problems
+
+
+def _interpreter_fault(question: Question) -> str:
+    python, who, chroot = question
+    return _obstacle(python, who, Need.RUN, chroot) or interpreter_fault(python, who, chroot=chroot)
 
 
 def _reach_problems(pool: PoolSettings, who: Identity | None, chroot: str | None) -> Iterator[Problem]:
@@ -242,19 +311,6 @@ def _reach_problems(pool: PoolSettings, who: Identity | None, chroot: str | None
     if found := reason(str(PACKAGE), Need.IMPORT):
         advice = "install pyfpm where the users of all pools can read it; a pool's processes run its code"
         yield Problem(pool.where(), "", f"[pool {pool.name}] pyfpm itself is out of reach: {found}", advice)
-
-
-def _interpreter_problem(
-    pool: PoolSettings, who: Identity | None, chroot: str | None, asked: Asked
-) -> Iterator[Problem]:
-    python = interpreter_of(pool)
-    key = (python, who, chroot)
-    if key not in asked:
-        stopped_by = _obstacle(python, who, Need.RUN, chroot)
-        asked[key] = stopped_by or interpreter_fault(python, who, chroot=chroot)
-    if asked[key]:
-        attribute = "virtualenv" if pool.virtualenv else "python"
-        yield _problem(pool, attribute, asked[key], "name an interpreter that this user can run")
 
 
 def _obstacle(path: str, who: Identity | None, need: Need, chroot: str | None) -> str:

@@ -1,15 +1,13 @@
 """From the master's user to the pool's: the one safe order, then the proof.
 
-Runs in: the child that is about to exec a pool's interpreter; until the last step as root. `acting_as`: the master.
+Runs in: the child that is about to exec a pool's interpreter, or to open a pool's log; until the last step as root.
 Fails by: OSError of the step that was refused, or StartError when the drop did not hold.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
-from collections.abc import Iterator
 
 from pyfpm.config.directives import PoolSettings
 from pyfpm.errors import StartError
@@ -30,30 +28,17 @@ def become(identity: Identity | None, settings: PoolSettings) -> None:
             os.chdir("/")
         if settings.process_priority is not None:
             os.setpriority(os.PRIO_PROCESS, 0, settings.process_priority)
-        os.setgroups(identity.groups)
-        os.setresgid(identity.gid, identity.gid, identity.gid)
-        os.setresuid(identity.uid, identity.uid, identity.uid)
-        _prove(identity)
+        change_user(identity)
     if settings.chdir:
         os.chdir(settings.chdir)
 
 
-@contextlib.contextmanager
-def acting_as(identity: Identity) -> Iterator[None]:
-    """Be the pool's user for the kernel's checks of files, and root again afterwards. The real user stays root.
-
-    OSError: the change was refused. If the way back were refused, root's master could not go on, so that ends it.
-    """
-    groups, gid = os.getgroups(), os.getegid()
-    try:
-        os.setgroups(identity.groups)
-        os.setegid(identity.gid)
-        os.seteuid(identity.uid)
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(gid)
-        os.setgroups(groups)
+def change_user(identity: Identity) -> None:
+    """Become this user, for good: groups first, or they can no longer be set."""
+    os.setgroups(identity.groups)
+    os.setresgid(identity.gid, identity.gid, identity.gid)
+    os.setresuid(identity.uid, identity.uid, identity.uid)
+    _prove(identity)
 
 
 def set_limit(which: int, value: int) -> None:

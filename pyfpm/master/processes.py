@@ -7,7 +7,9 @@ Fails by: nothing; a process that is gone is no error here.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import select
 import signal
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +30,25 @@ def confirm_child(pid: int) -> int | None:
         os.close(pidfd)
         return None
     return pidfd
+
+
+def is_stranger(pid: int) -> bool:
+    """Whether `pid` runs and is no child of ours. One that has ended may have been ours, and is reaped already."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError as error:
+        return error.errno == errno.EINVAL  # pid 0: the kernel does not show us that process
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if poll.poll(0):
+            return False
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except OSError:
+        return True
+    finally:
+        os.close(pidfd)
+    return False
 
 
 def send_signal(pidfd: int, number: signal.Signals) -> None:

@@ -34,6 +34,8 @@ class Need(Enum):
     ENTER = (_EXECUTE, "entered")
     IMPORT = (_READ | _EXECUTE, "read")
     RUN = (_EXECUTE, "executed")
+    WRITE = (_WRITE, "written")
+    CREATE = (_WRITE | _EXECUTE, "written")  # a file in this folder
 
 
 def obstacle(path: str, who: Identity, label: str, need: Need, *, root: str = "/") -> str:

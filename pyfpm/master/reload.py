@@ -4,8 +4,7 @@ Runs in: master.
 Fails by: refusing; whatever is refused, the old goes on, and whoever asked is told why.
 
 A job goes through these steps, each of which may end it: read the text; let a child process check what start would
-refuse (it asks interpreters and accounts, which may take seconds, and the master must not wait); open what has to be
-opened; then roll the pools. Up to then nothing has changed.
+refuse; open what has to be opened; then roll the pools. Up to then nothing has changed.
 """
 
 from __future__ import annotations
@@ -18,105 +17,35 @@ from typing import TYPE_CHECKING
 
 from pyfpm.config.load import load
 from pyfpm.errors import ConfigError, StartError
-from pyfpm.fork import fork_child
-from pyfpm.logs.error_log import open_sink
 from pyfpm.master import deadlines
-from pyfpm.master.daemon import Daemon, manner_of, open_access_log, open_pool_log
+from pyfpm.master.check import Check
+from pyfpm.master.daemon import Daemon, manner_of, open_access_log, open_pool_log, try_slow_log
+from pyfpm.master.job import REFUSED, Job, Outcome, Roll
 from pyfpm.master.listeners import Listener, apply_ownership, open_listener
+from pyfpm.master.logfiles import open_error_log
 from pyfpm.master.pools import close_unshared
-from pyfpm.master.preflight import examine
 
 if TYPE_CHECKING:
-    from pyfpm.config.directives import Configuration, GlobalSettings, PoolSettings
+    from pyfpm.config.directives import GlobalSettings, PoolSettings
     from pyfpm.logs.files import LogFile
     from pyfpm.master.control import Request
     from pyfpm.master.generation import Common
     from pyfpm.master.pools import Pool
 
-CHECK_TIMEOUT = 30.0  # seconds; an interpreter has 10 to answer, and several may be asked
+CHECK_TIMEOUT = 30.0  # seconds; interpreters have 10 to answer, and are asked side by side
 ANSWER_TIMEOUT = 5.0  # a template looks at a few thousand files in 10 ms
 AT_A_TIME = 2  # pools that load at once: more would only take turns on the processors
-REFUSED = 1
-
-
-@dataclass
-class Job:
-    """One reload. `names` are the pools it is about; none for all. `everything`: also what did not change."""
-
-    names: tuple[str, ...] = ()
-    everything: bool = False
-    waiting: list[Request] = field(default_factory=list)
-    since: float = 0.0
-    configuration: Configuration | None = None
-    check: Check | None = None
-    asked: dict[str, Roll] = field(default_factory=dict)  # while the templates look at their files
-    asked_since: float = 0.0
-    to_roll: list[Roll] = field(default_factory=list)
-    rolling: dict[str, Pool] = field(default_factory=dict)
-    starting: dict[str, Pool] = field(default_factory=dict)
-    refusals: list[str] = field(default_factory=list)
-    done: list[str] = field(default_factory=list)
-
-    def say(self, text: str) -> None:
-        for request in self.waiting:
-            request.progress(text)
-
-
-@dataclass(frozen=True)
-class Roll:
-    """A pool that is to get a new generation, with these settings, listener and log."""
-
-    pool: Pool
-    settings: PoolSettings
-    common: Common
-
-
-class Check:
-    """A child process that looks at a configuration as `pyfpm -t` would, and tells by a pipe what it finds."""
-
-    def __init__(self, daemon: Daemon, configuration: Configuration) -> None:
-        self._loop = daemon.loop
-        self.problems: list[str] | None = None  # known when it is over
-        self._text = b""
-        self._reader, writer = os.pipe()
-
-        def life() -> None:
-            allow_root, as_root = daemon.launch.allow_root, os.geteuid() == 0
-            found = examine(configuration, as_root=as_root, allow_root=allow_root)
-            os.write(writer, b"\0".join([b"checked", *(str(problem).encode() for problem in found)])[:65536])
-
-        try:
-            self.pid = fork_child(life)
-        finally:
-            os.close(writer)
-        os.set_blocking(self._reader, False)
-        self._loop.watch(self._reader, self._on_readable)
-
-    def close(self) -> None:
-        if self._reader >= 0:
-            self._loop.forget(self._reader)
-            os.close(self._reader)
-            self._reader = -1
-
-    def _on_readable(self, _now: float) -> None:
-        text = os.read(self._reader, 65536)
-        self._text += text
-        if text:
-            return
-        self.close()
-        verdict, *problems = self._text.decode("utf-8", "replace").split("\0")
-        self.problems = problems if verdict == "checked" else ["the check of the new configuration failed"]
 
 
 class Reloads:
-    """The reload under way, and the one after it. `finished` is called with a status line for the service manager."""
+    """The reload under way, and those after it: one of the master's, one of the pools' owners, each for all who ask."""
 
     def __init__(self, daemon: Daemon) -> None:
         self.last_refusal = ""  # why the last one was refused, if it was
         self._daemon = daemon
         self._log = daemon.log
         self._job: Job | None = None
-        self._next: Job | None = None
+        self._next: dict[bool, Job] = {}  # by `is_of_the_master`
 
     @property
     def is_busy(self) -> bool:
@@ -129,22 +58,24 @@ class Reloads:
         job = Job(names, everything, [by] if by is not None else [], now)
         if self._job is None:
             self._begin(job, now)
-        elif self._next is None:
-            self._next = job
+        elif queued := self._next.get(job.is_of_the_master()):
+            queued.join(job)
         else:
-            self._next = _merged(self._next, job)
+            self._next[job.is_of_the_master()] = job
 
     def cancel(self) -> None:
         """The daemon is stopping."""
-        for job in (self._job, self._next):
-            if job is not None:
-                for request in job.waiting:
-                    request.finish(REFUSED, "the daemon is stopping")
-                if job.check is not None:
-                    job.check.close()
-                for roll in (*job.asked.values(), *job.to_roll):
-                    close_unshared(roll.common, roll.pool.common)
-        self._job = self._next = None
+        for job in (self._job, *self._next.values()):
+            if job is None:
+                continue
+            for request in job.waiting:
+                request.finish(REFUSED, "the daemon is stopping")
+            if job.check is not None:
+                job.check.close()
+            for roll in (*job.asked.values(), *job.to_roll):
+                close_unshared(roll.common, roll.pool.common)
+        self._job = None
+        self._next.clear()
 
     def bury(self, pid: int) -> bool:
         """Whether a process that has ended was the check of a configuration; what it found came by its pipe."""
@@ -157,8 +88,8 @@ class Reloads:
             return
         try:
             self._step(job, now)
-        except StartError as error:
-            self._refuse(job, [str(error)], now)
+        except (StartError, OSError) as error:
+            self._refuse(job, [Outcome("", str(error), is_refusal=True)], now)
 
     # ── the steps ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -169,14 +100,26 @@ class Reloads:
         self._daemon.notifier.reloading(time.monotonic_ns() // 1000)
         launch = self._daemon.launch
         try:
-            job.configuration = load(
+            configuration = load(
                 launch.config_path, prefix=launch.prefix, environ=os.environ, as_root=os.geteuid() == 0
             )
-            job.check = Check(self._daemon, job.configuration)
+            job.configuration = configuration
+            self._know_all_names(job)
+            looked_at = [pool for pool in configuration.pools if not job.names or pool.name in job.names]
+            job.check = Check(
+                self._daemon.loop, replace(configuration, pools=tuple(looked_at)), allow_root=launch.allow_root
+            )
         except ConfigError as error:
-            self._refuse(job, [str(problem) for problem in error.problems], now)
-        except OSError as error:
-            self._refuse(job, [f"cannot check the new configuration: {error}"], now)
+            self._refuse(job, [Outcome("", str(problem), is_refusal=True) for problem in error.problems], now)
+        except (StartError, OSError) as error:
+            self._refuse(job, [Outcome("", str(error), is_refusal=True)], now)
+
+    def _know_all_names(self, job: Job) -> None:
+        assert job.configuration is not None
+        known = {*(pool.name for pool in job.configuration.pools), *(pool.name for pool in self._daemon.pools)}
+        unknown = [name for name in job.names if name not in known]
+        if unknown:
+            raise StartError(f"no such pool: {', '.join(unknown)}")
 
     def _step(self, job: Job, now: float) -> None:
         if job.check is not None:
@@ -187,34 +130,36 @@ class Reloads:
             self._roll(job, now)
 
     def _await_check(self, job: Job, check: Check, now: float) -> None:
-        if check.problems is None:
+        if check.findings is None:
             if deadlines.is_late(job.since, now, CHECK_TIMEOUT):
-                self._refuse(
-                    job, [f"the check of the new configuration took longer than {CHECK_TIMEOUT:g} seconds"], now
-                )
+                raise StartError(f"the check of the new configuration took longer than {CHECK_TIMEOUT:g} seconds")
             return
         job.check = None
-        if check.problems:
-            self._refuse(job, check.problems, now)
+        findings = [Outcome(finding.pool, finding.text, is_refusal=True) for finding in check.findings]
+        if any(not finding.pool for finding in findings):
+            self._refuse(job, findings, now)
             return
-        self._plan(job, now)
+        # What is one pool's own trouble (its interpreter, most often) is no reason to refuse the others.
+        for finding in findings:
+            self._log_outcome(finding)
+        job.outcomes += findings
+        self._plan(job, {finding.pool for finding in findings}, now)
 
-    def _plan(self, job: Job, now: float) -> None:
+    def _plan(self, job: Job, refused: set[str], now: float) -> None:
         """Open all that has to be opened, then decide what becomes of each pool. StartError refuses everything."""
         assert job.configuration is not None
         wanted = {settings.name: settings for settings in job.configuration.pools}
-        unknown = [name for name in job.names if name not in wanted and self._daemon.pool(name) is None]
-        if unknown:
-            raise StartError(f"no such pool: {', '.join(unknown)}")
         chosen = job.names or tuple(dict.fromkeys([*wanted, *(pool.name for pool in self._daemon.pools)]))
-        opened = _Opened()
+        chosen = tuple(name for name in chosen if name not in refused)
+        opened = _Opened(self._listeners_set_free(chosen, wanted))
         try:
             self._open_all(job, chosen, wanted, opened)
             if not job.names:
                 self._adopt_global_settings(job.configuration.global_, opened)
-        except StartError:
+        except (StartError, OSError):
             opened.close()
             raise
+        opened.keep()
         for pool in opened.new:
             self._daemon.pools.append(pool)
             pool.launch()
@@ -224,11 +169,19 @@ class Reloads:
             gone = self._daemon.pool(name)
             if name not in wanted and gone is not None:
                 gone.common.log.notice("this pool is in the configuration no more, it finishes", name)
-                job.done.append(f"pool {name} is closed")
+                job.outcomes.append(Outcome(name, f"pool {name} is closed"))
                 gone.finish(now)
                 self._daemon.pools.remove(gone)
                 self._daemon.leaving.append(gone)
         job.asked_since = now
+
+    def _listeners_set_free(self, chosen: tuple[str, ...], wanted: dict[str, PoolSettings]) -> list[Listener]:
+        """Listeners of pools that go or move, which others may take over: a pool that is renamed, most often."""
+        return [
+            pool.common.listener
+            for pool in self._daemon.pools
+            if pool.name in chosen and (pool.name not in wanted or wanted[pool.name].listen != pool.settings.listen)
+        ]
 
     def _open_all(self, job: Job, chosen: tuple[str, ...], wanted: dict[str, PoolSettings], opened: _Opened) -> None:
         for name in chosen:
@@ -236,7 +189,15 @@ class Reloads:
             if settings is None:
                 continue
             if pool is None:
-                opened.new.append(self._daemon.open_pool(settings, []))
+                access_log = open_access_log(settings, self._log)
+                if access_log is not None:
+                    opened.logs.append(access_log.file)
+                error_log = open_pool_log(settings, self._log)
+                if error_log is not None:
+                    opened.logs.append(error_log)
+                try_slow_log(settings)
+                listener = opened.listen(settings, self._daemon)
+                opened.new.append(self._daemon.pool_on(settings, listener, access_log, error_log))
                 continue
             opened.rolls.append(Roll(pool, settings, self._common_for(pool, settings, opened)))
         for roll in opened.rolls:
@@ -252,15 +213,14 @@ class Reloads:
         """The listener and log that the new settings want: those that are open, where they stay the same."""
         common = replace(pool.common)
         if settings.listen != pool.settings.listen:
-            common.listener = open_listener(settings, [], self._log)
-            opened.listeners.append(common.listener)
+            common.listener = opened.listen(settings, self._daemon)
         if settings.access_log != pool.settings.access_log:
-            common.access_log = open_access_log(settings)
+            common.access_log = open_access_log(settings, self._log)
             if common.access_log is not None:
                 opened.logs.append(common.access_log.file)
         # A file belongs to the pool's user, so another user is to have another.
         if _owned_log(settings) != _owned_log(pool.settings):
-            common.error_log = open_pool_log(settings)
+            common.error_log = open_pool_log(settings, self._log)
             if common.error_log is not None:
                 opened.logs.append(common.error_log)
         return common
@@ -268,9 +228,10 @@ class Reloads:
     def _adopt_global_settings(self, new: GlobalSettings, opened: _Opened) -> None:
         old = self._daemon.settings
         sink = self._log.sink
-        if new.error_log != old.error_log and sink is not None:
+        # Standard error, by -O or on a terminal, stays what it is whatever error_log says.
+        if new.error_log != old.error_log and sink is not None and not sink.is_stderr:
             try:
-                self._log.write_to(open_sink(new.error_log))
+                self._log.write_to(open_error_log(new.error_log))
             except OSError as error:
                 raise StartError(f"failed to open error_log ({new.error_log}): {error.strerror}") from error
             sink.close()
@@ -296,21 +257,30 @@ class Reloads:
     def _leave_alone(self, job: Job, roll: Roll) -> None:
         """A pool that did not change keeps its workers. Its socket is put right all the same."""
         roll.pool.settings = roll.settings
-        apply_ownership(roll.pool.common.listener, roll.settings, self._log)
-        job.done.append(f"pool {roll.pool.name} is unchanged")
+        self._put_socket_right(job, roll)
+        job.outcomes.append(Outcome(roll.pool.name, f"pool {roll.pool.name} is unchanged"))
+
+    def _put_socket_right(self, job: Job, roll: Roll) -> None:
+        """Owner, mode and backlog once more."""
+        fault = apply_ownership(roll.pool.common.listener, roll.settings)
+        if fault:
+            roll.pool.common.log.error(fault, roll.pool.name)
+            job.outcomes.append(Outcome(roll.pool.name, f"pool {roll.pool.name}: {fault}"))
 
     def _roll(self, job: Job, now: float) -> None:
         while job.to_roll and len(job.rolling) < AT_A_TIME:
             roll = job.to_roll.pop(0)
-            job.rolling[roll.pool.name] = roll.pool
             roll.pool.roll(roll.settings, roll.common, self._on_rolled(job, roll), now)
+            job.rolling[roll.pool.name] = roll.pool
         for name, pool in list(job.starting.items()):
-            if pool.can_serve or pool.trouble:
-                del job.starting[name]
-                if pool.trouble:
-                    job.refusals.append(f"[pool {name}] {pool.explanation}")
-                else:
-                    job.done.append(f"pool {name} is new")
+            if not pool.can_serve and not pool.trouble and not pool.is_starved:
+                continue
+            del job.starting[name]
+            if pool.can_serve:
+                job.outcomes.append(Outcome(name, f"pool {name} is new"))
+            else:
+                reason = pool.explanation or "process.max leaves it no worker"
+                job.outcomes.append(Outcome(name, f"[pool {name}] {reason}", is_refusal=True))
         if not job.to_roll and not job.rolling and not job.starting:
             self._finish(job, now)
 
@@ -321,34 +291,39 @@ class Reloads:
             if self._job is not job:
                 return  # cancelled, and whoever waited has been told
             job.rolling.pop(name, None)
+            number = roll.pool.current.number
             if refusal:
-                job.refusals.append(f"[pool {name}] {refusal}")
-                job.say(f"pool {name}: refused, generation {roll.pool.current.number} goes on")
-                roll.pool.common.log.error(
-                    f"reload refused, generation {roll.pool.current.number} goes on: {refusal.partition(chr(10))[0]}",
-                    name,
-                )
+                job.outcomes.append(Outcome(name, f"[pool {name}] {refusal}", is_refusal=True))
+                job.say(name, f"pool {name}: refused, generation {number} goes on")
+                first = refusal.partition("\n")[0]
+                roll.pool.common.log.error(f"reload refused, generation {number} goes on: {first}", name)
                 return
-            apply_ownership(roll.pool.common.listener, roll.settings, self._log)
-            job.say(f"pool {name}: generation {roll.pool.current.number} serves")
-            job.done.append(f"pool {name} is reloaded, generation {roll.pool.current.number}")
-            roll.pool.common.log.notice(f"reloaded, generation {roll.pool.current.number} serves", name)
+            self._put_socket_right(job, roll)
+            job.say(name, f"pool {name}: generation {number} serves")
+            job.outcomes.append(Outcome(name, f"pool {name} is reloaded, generation {number}"))
+            roll.pool.common.log.notice(f"reloaded, generation {number} serves", name)
 
         return done
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _refuse(self, job: Job, problems: list[str], now: float) -> None:
+    def _refuse(self, job: Job, refusals: list[Outcome], now: float) -> None:
         """Nothing has changed."""
         if job.check is not None:
             job.check.close()
             job.check = None
-        for problem in problems:
-            first, _, detail = problem.partition("\n")
-            self._log.error(first, detail=detail)
-        job.refusals = problems
+        for refusal in refusals:
+            self._log_outcome(refusal)
+        job.outcomes = refusals
         self._log.error("reload refused, everything stays as it is")
+        for pool in self._daemon.pools:
+            if not job.names or pool.name in job.names:
+                pool.last_reload = f"refused: {refusals[0].text.partition(chr(10))[0]}"
         self._close(job, now)
+
+    def _log_outcome(self, outcome: Outcome) -> None:
+        first, _, detail = outcome.text.partition("\n")
+        self._log.error(first, detail=detail)
 
     def _finish(self, job: Job, now: float) -> None:
         if not job.refusals:
@@ -356,43 +331,54 @@ class Reloads:
         self._close(job, now)
 
     def _close(self, job: Job, now: float) -> None:
-        first = job.refusals[0].partition("\n")[0] if job.refusals else ""
+        first = job.refusals[0].text.partition("\n")[0] if job.refusals else ""
         self.last_refusal = f"reload refused: {first}" if first else ""
         self._daemon.notifier.ready(self.last_refusal or self._daemon.status())
-        for request in job.waiting:
-            request.answer(job.done)
-            if job.refusals:
-                request.finish(REFUSED, "\n".join(job.refusals))
-            else:
-                request.finish(0, "reloaded")
-        following, self._job, self._next = self._next, None, None
+        job.tell_the_end()
+        self._job = None
+        following = self._next.pop(True, None) or self._next.pop(False, None)  # the master's goes first
         if following is not None:
             self._begin(following, now)
 
 
 @dataclass
 class _Opened:
-    """What a reload has opened before it changed anything."""
+    """What a reload has opened before it changed anything. `free` are listeners that may be taken over."""
 
+    free: list[Listener]
     new: list[Pool] = field(default_factory=list)
     rolls: list[Roll] = field(default_factory=list)
     listeners: list[Listener] = field(default_factory=list)
+    taken: list[Listener] = field(default_factory=list)
     logs: list[LogFile] = field(default_factory=list)
 
+    def listen(self, settings: PoolSettings, daemon: Daemon) -> Listener:
+        """A listener for these settings: one that is free already, or a new one."""
+        for one in self.free:
+            if one.address == settings.listen:
+                listener = Listener(one.socket.dup(), one.address, inherited=True, file=one.file)
+                self.taken.append(one)
+                break
+        else:
+            listener = open_listener(settings, [], daemon.log, patient=False)
+        self.listeners.append(listener)
+        return listener
+
+    def keep(self) -> None:
+        """It is decided: who took over a listener has the say over its file, and who had it no more."""
+        for old in self.taken:
+            new = next(one for one in self.listeners if one.address == old.address)
+            new.inherited, old.inherited = old.inherited, True
+
     def close(self) -> None:
-        for pool in self.new:
-            pool.close()
         for listener in self.listeners:
             listener.close()
         for log in self.logs:
             log.close()
+        for pool in self.new:
+            for generation in pool.generations():
+                generation.close()
 
 
 def _owned_log(settings: PoolSettings) -> tuple[str | None, ...]:
     return settings.error_log, settings.user, settings.group
-
-
-def _merged(one: Job, other: Job) -> Job:
-    """A job that does what both would; about all pools if one of them is."""
-    names = tuple(dict.fromkeys(one.names + other.names)) if one.names and other.names else ()
-    return Job(names, one.everything or other.everything, one.waiting + other.waiting, one.since)

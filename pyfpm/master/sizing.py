@@ -74,7 +74,8 @@ def _orders_for_dynamic(plan: Plan, now: Census, room: int, fresh: bool) -> Orde
     if fresh:
         need = max(need, plan.start - now.total)
     if need > 0:
-        return Orders(start=min(need, room, plan.most_at_once), short=max(0, need - room))
+        start = min(need, room, plan.most_at_once)
+        return Orders(start=start, short=max(0, need - room) if start == room else 0)
     surplus = now.idle - plan.most_idle
     if surplus > 0 and not now.starting and not fresh:
         return Orders(retire=surplus)

@@ -79,13 +79,16 @@ def start_template(
 ) -> Spawned:
     """Fork and exec a template for a pool; its greeting is on the way when this returns."""
     identity = identity_of(settings)
-    with contextlib.ExitStack() as undo:
+    with contextlib.ExitStack() as undo, contextlib.ExitStack() as handed_over:
         ours, theirs = messages.socket_pair()
         undo.callback(ours.close)
+        handed_over.callback(theirs.close)
         stdout, their_stdout = os.pipe()
         undo.callback(os.close, stdout)
+        handed_over.callback(os.close, their_stdout)
         stderr, their_stderr = os.pipe()
         undo.callback(os.close, stderr)
+        handed_over.callback(os.close, their_stderr)
         record = settings.template_record() | {
             "preload": preload,
             "slots": scoreboard.slots,
@@ -99,17 +102,10 @@ def start_template(
         }
         descriptors = (listener.fileno(), scoreboard.descriptor, bell)
         greeting = messages.Greeting(text=json.dumps(record), descriptors=descriptors)
-        try:
-            # Before the fork: the socket's buffer keeps it until the new interpreter reads it.
-            messages.send(ours, greeting)
-            environment = environment_of(settings, identity, os.environ)
-            pid = fork_child(
-                lambda: _become_template(settings, identity, environment, theirs, their_stdout, their_stderr)
-            )
-        finally:
-            theirs.close()
-            os.close(their_stdout)
-            os.close(their_stderr)
+        # Before the fork: the socket's buffer keeps it until the new interpreter reads it.
+        messages.send(ours, greeting)
+        environment = environment_of(settings, identity, os.environ)
+        pid = fork_child(lambda: _become_template(settings, identity, environment, theirs, their_stdout, their_stderr))
         # Nobody else reaps: the pid is its own until the master has taken notice of its end.
         pidfd = os.pidfd_open(pid)
         undo.pop_all()

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pyfpm.master import deadlines
+from pyfpm.master.backoff import Streak
 from pyfpm.master.generation import Common, Generation
 
 if TYPE_CHECKING:
@@ -28,13 +29,14 @@ class StandIn:
         self.generation: Generation | None = None
         self._down_since: float | None = None
         self._retired: list[Generation] = []
-        self._tries = 0
+        self._streak = Streak()
 
     def reconcile(self, settings: PoolSettings, now: float, *, serving: bool, trouble: str) -> None:
         """Be there when the pool has been in trouble for pm.fail_fast_timeout, and not otherwise."""
         if serving:
             if not trouble:
                 self._down_since = None
+                self._streak = Streak()
             if self.generation is not None:
                 self._retire(now)
             return
@@ -45,10 +47,11 @@ class StandIn:
             return
         if self.generation is not None and self.generation.trouble:
             self._retire(now)
-        if self.generation is None:
+            self._streak = self._streak.after_failure(now)
+        if self.generation is None and self._streak.allows(now):
             self._start(settings)
-        assert self.generation is not None
-        self.generation.want(1 - len(self.generation.children), now)
+        if self.generation is not None:
+            self.generation.want(1 - len(self.generation.children), now)
 
     def give_up(self) -> list[Generation]:
         """The generations that are left to wait for; the pool is closing."""
@@ -61,12 +64,11 @@ class StandIn:
         return left
 
     def _start(self, settings: PoolSettings) -> None:
-        self.common.log.warning(
-            f"cannot serve for {settings.pm_fail_fast_timeout:g} seconds, requests are answered 503 now", settings.name
-        )
+        if not self._streak.failures:
+            text = f"cannot serve for {settings.pm_fail_fast_timeout:g} seconds, requests are answered 503 now"
+            self.common.log.warning(text, settings.name)
         # The pool's own interpreter may be what is missing: then ours, if this user can reach it.
-        ours = self._tries % 2 == 1
-        self._tries += 1
+        ours = self._streak.failures % 2 == 1
         self.generation = Generation(
             NUMBER,
             replace(
@@ -81,7 +83,6 @@ class StandIn:
                 pm_max_children=1,
                 pm_max_requests=0,
                 ping_path=None,  # a health check must not hear that all is well; a status page may still tell
-                access_format=settings.access_format,
             ),
             self.common,
         )

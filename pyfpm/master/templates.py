@@ -12,9 +12,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pyfpm import messages
+from pyfpm.errors import StartError
 from pyfpm.master import deadlines, processes
 from pyfpm.master.backoff import YOUNG
 from pyfpm.master.children import Template
+from pyfpm.master.dialogue import few_lines
 from pyfpm.master.failures import Failures
 
 if TYPE_CHECKING:
@@ -123,7 +125,7 @@ class Templates:
     def _begin(self, now: float) -> None:
         try:
             spawned = self._start(self._preload)
-        except OSError as error:
+        except (OSError, StartError) as error:  # no process to be had, or an account that was deleted
             self.failures.count(f"cannot start a template: {error}", now)
             return
         template = Template(spawned.channel, now, spawned.pid, spawned.pidfd, pipes=spawned.pipes)
@@ -139,18 +141,18 @@ class Templates:
                     template.ready, template.since = True, now
                     if message.text:
                         self._log.warning(f"preloaded, although the import left {message.text}", self._name)
-                case messages.Unclean():
+                case messages.Unclean() if self._preload == "auto" and not template.ready:
                     text = f"not preloaded, every worker imports the application itself: its import left {message.text}"
                     self._log.notice(text, self._name)
                     self._preload = "no"
                     template.finished_since = now
                 case messages.LoadFailed():
-                    template.reason = message.text
+                    template.reason = few_lines(message.text)
                 case messages.FilesChanged():
                     self.files_changed = message.text
                 case messages.ForkFailed():
                     self._on_fork_failed(message, now)
                 case messages.Said():
-                    self._dialogue.log_said(template, message)
+                    self._dialogue.log_said(template, message, now)
                 case _:
-                    self._log.warning(f"{template.label()} said what no template says: {message!r}", self._name)
+                    raise AssertionError(f"messages.PERMITTED lets a template say {message!r}")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -25,6 +26,7 @@ from pyfpm import __version__
 from pyfpm.errors import StartError
 from pyfpm.fork import fork_child
 from pyfpm.master import deadlines, processes
+from pyfpm.master.socket_file import SocketFile
 from pyfpm.messages import Verb
 from pyfpm.signals import WATCHED
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from pyfpm.master.pools import Pool
 
 VARIABLE = "PYFPM_UPGRADE"
+TOLERANT = "PYFPM_TEST_TOLERANT"  # the test for an upgrade is about pyfpm: one pool's own trouble is none
 FORMAT = 1
 TEST_TIMEOUT = 60.0
 LONGEST_COMPLAINT = 4000
@@ -58,6 +61,7 @@ class OldPool:
     inherited: bool  # by the old image, from whoever started it
     generation: int
     workers: list[OldWorker]
+    file: list[int] | None = None  # device and inode of the socket's file, if it is the old image's own
 
 
 @dataclass
@@ -143,9 +147,8 @@ class Upgrade:
         if os.waitstatus_to_exitcode(status) == 0:
             self.is_due = True
         else:
-            self._refuse(
-                "the new pyfpm does not start with this configuration:\n" + self._said.decode("utf-8", "replace")
-            )
+            said = _without_timestamps(self._said.decode("utf-8", "replace"))
+            self._refuse(f"the new pyfpm does not start with this configuration:\n{said}")
         return True
 
     def reconcile(self, now: float) -> None:
@@ -154,9 +157,13 @@ class Upgrade:
 
     @property
     def may_replace(self) -> bool:
-        """A worker that is ordered and not yet born would be nobody's child to the new image, and serve for ever."""
-        generations = [generation for pool in self._daemon.all_pools() for generation in pool.generations()]
-        return self.is_due and all(child.pid for generation in generations for child in generation.children)
+        """Not while there is what the new image would not know: a pool that still finishes, a worker not yet born."""
+        generations = [generation for pool in self._daemon.pools for generation in pool.generations()]
+        return (
+            self.is_due
+            and not self._daemon.leaving
+            and all(child.pid for generation in generations for child in generation.children)
+        )
 
     def replace_master(self, control: Control) -> None:
         """Become the new image. Returns only if that fails."""
@@ -199,7 +206,11 @@ class Upgrade:
             ]
             listener = pool.common.listener
             legacy.pools[pool.name] = OldPool(
-                listener.socket.fileno(), listener.inherited, pool.current.number, workers
+                listener.socket.fileno(),
+                listener.inherited,
+                pool.current.number,
+                workers,
+                None if listener.file is None else [listener.file.device, listener.file.inode],
             )
         return legacy
 
@@ -221,12 +232,17 @@ class Upgrade:
         self._waiting.clear()
 
 
+def _without_timestamps(said: str) -> str:
+    """What -t says, for a log that has timestamps and levels of its own."""
+    return "\n".join(re.sub(r"^\[[^]]*\] [A-Z]+: ", "", line) for line in said.splitlines())
+
+
 def _test_new_image(output: int) -> None:
     """In a child: run the command of this master with -t, by the interpreter and the code that are on disk now."""
     os.dup2(output, 1)
     os.dup2(output, 2)
     arguments = [argument for argument in command_line() if argument not in ("-D", "--daemonize")]
-    os.execv(sys.executable, [*arguments, "-t"])
+    os.execve(sys.executable, [*arguments, "-t"], {**os.environ, TOLERANT: "1"})
 
 
 def command_line() -> list[str]:
@@ -242,12 +258,15 @@ def is_upgrade(environ: Mapping[str, str]) -> bool:
     return VARIABLE in environ
 
 
-def announce(legacy: Legacy, control: Control, now: float) -> None:
-    """The new image serves: tell whoever asked the old one for it."""
+def announce(legacy: Legacy, control: Control, failing: list[str], now: float) -> None:
+    """The new image is up: tell whoever asked the old one for it. `failing` are pools that do not serve with it."""
+    text = f"upgraded from pyfpm {legacy.version} to {__version__}, pid {os.getpid()}"
+    if failing:
+        text += f"; not serving yet, their old workers go on: {', '.join(failing)}"
     for descriptor in legacy.clients:
         with contextlib.suppress(OSError):
             request = control.adopt(socket.socket(fileno=descriptor), Verb.UPGRADE, now)
-            request.finish(0, f"upgraded from pyfpm {legacy.version} to {__version__}, pid {os.getpid()}")
+            request.finish(REFUSED if failing else 0, text)
 
 
 def let_signals_in() -> None:
@@ -267,9 +286,15 @@ def let_go(old: OldPool) -> None:
     listener = socket.socket(fileno=old.listener)
     address = listener.getsockname()
     listener.detach()
-    if isinstance(address, str) and address.startswith("/") and not old.inherited:
-        with contextlib.suppress(OSError):
-            os.unlink(address)
+    if (file := file_of(old, address)) is not None:
+        file.remove()
+
+
+def file_of(old: OldPool, address: object) -> SocketFile | None:
+    """The file of the socket at `address`, if the old image has made it."""
+    if old.inherited or old.file is None or not isinstance(address, str):
+        return None
+    return SocketFile(address, *old.file)
 
 
 def inherit_workers(pool: Pool, old: OldPool, now: float) -> None:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, assert_never
 
-from pyfpm.errors import StartError
+from pyfpm.errors import EXIT_LATER, StartError
 from pyfpm.master import permits
 from pyfpm.master.accounts import uid_of
 from pyfpm.master.lifecycle import Phase, Wish
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pyfpm.master.reload import Reloads
     from pyfpm.master.upgrade import Upgrade
 
+OWNERS_PAUSE = 2.0  # seconds between the reloads that the user of a pool may ask for
 NOBODY = -1  # no process has this uid
 
 
@@ -46,6 +47,7 @@ class Verbs:
         self._phase = phase
         self._leave = leave
         self._reopen_logs = reopen_logs
+        self._asked: dict[int, float] = {}  # when each owner of a pool last wanted a reload
         self._uids: dict[str, int] = {}  # of the pools' users
         self._rotations: list[Request] = []  # finished once the workers have been told
 
@@ -70,6 +72,8 @@ class Verbs:
                 request.finish(0)
             case Verb.PING:
                 request.finish(0, self._daemon.status())
+            case Verb.RELOAD | Verb.RESTART if self._is_too_soon(request):
+                request.finish(EXIT_LATER, f"not again within {OWNERS_PAUSE:g} seconds")
             case Verb.RELOAD:
                 self._reloads.request(request.since, request.pools, request.everything, request)
             case Verb.RESTART:
@@ -84,6 +88,14 @@ class Verbs:
         for request in self._rotations:
             request.finish(0, "logs re-opened")
         self._rotations.clear()
+
+    def _is_too_soon(self, request: Request) -> bool:
+        """A reload costs everybody processor time, so the user of a pool may not ask for one after the other."""
+        uid = request.peer.uid
+        if uid in (0, os.geteuid()):
+            return False
+        before, self._asked[uid] = self._asked.get(uid, -OWNERS_PAUSE), request.since
+        return request.since - before < OWNERS_PAUSE
 
     def _rotate(self, request: Request) -> None:
         faults = self._reopen_logs()

@@ -25,6 +25,8 @@ def _adopt_package() -> None:
 
 
 if __name__ == "__main__":
+    if sys.version_info < (3, 9):  # noqa: UP036 - this file is what an older one gets to read
+        sys.exit(f"{sys.executable} is too old: pools need Python 3.9 or later")
     del sys.path[0]  # the folder of this script
     _adopt_package()
     from pyfpm.template.main import main

@@ -6,6 +6,7 @@ Fails by: LoadFailed to the master and exit 70; it ends quietly when the master 
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -33,7 +34,7 @@ def main(channel_descriptor: int, pool: str) -> None:
     """The life of a template. It never returns: threads that an application left running must not hold it up."""
     kernel.set_title(f"pyfpm: pool {pool} template")
     channel = socket.socket(fileno=channel_descriptor)
-    received = messages.receive(channel)
+    received = messages.receive(channel, messages.Speaker.MASTER_GREETS)
     if received is None or not isinstance(received[0], messages.Greeting):
         leave(EXIT_INTERNAL)
     greeting = received[0]
@@ -92,7 +93,7 @@ class Template:
     def obey(self) -> None:
         """Fork a worker for each order until the master closes the channel."""
         while True:
-            received = messages.receive(self.channel)
+            received = messages.receive(self.channel, messages.Speaker.MASTER_ORDERS)
             if received is None:
                 return
             order = received[0]
@@ -111,7 +112,11 @@ class Template:
         middle. It waits for the end of file on a pipe that this process closes after it has reaped the one in the
         middle, for the kernel re-parents before it reports an end.
         """
-        gate_reader, gate_writer = os.pipe()
+        try:
+            gate_reader, gate_writer = os.pipe()
+        except OSError as error:
+            messages.send(self.channel, messages.ForkFailed(order.slot, error.errno or 0))
+            return
 
         def become_worker() -> None:
             os.close(gate_writer)
@@ -121,7 +126,12 @@ class Template:
             run_worker(self.settings, order, self.listener, self.bell, self.scoreboard, self.application)
 
         def leave_an_orphan() -> None:
-            fork_child(become_worker, run_exit_functions=True)
+            try:
+                fork_child(become_worker, run_exit_functions=True)
+            except OSError as error:
+                sys.exit(error.errno or EXIT_INTERNAL)  # an exit code is all that is left of this process
+            except MemoryError:
+                sys.exit(errno.ENOMEM)
 
         sys.stdout.flush()  # or what is in the buffers would be written by each of us
         sys.stderr.flush()
@@ -129,7 +139,8 @@ class Template:
             middle = fork_child(leave_an_orphan)
             _, status = os.waitpid(middle, 0)
             if status != 0:
-                raise OSError(0, f"the process in the middle ended with status {status}")
+                code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else EXIT_INTERNAL
+                raise OSError(0 if code == EXIT_INTERNAL else code, "the process in the middle failed")
         except OSError as error:
             messages.send(self.channel, messages.ForkFailed(order.slot, error.errno or 0))
         finally:

@@ -3,9 +3,10 @@
 Runs in: worker, Python 3.9 and up.
 Fails by: PeerGone when the peer closes, aborts or is silent too long; PeerError for what is no FastCGI.
 
-Nothing here may wait for ever. A plain `os.write` on a blocking descriptor is used only where it cannot block; in every
-other place the descriptor is made non-blocking, and poll(2) waits with a limit. (The very first read is in main.py, and
-the master looks after its time limit.)
+Nothing here may wait for ever. A plain `os.write` on a blocking descriptor is used only where it cannot block: for the
+first answers on a fresh connection, whose send buffer is empty. In every other place the descriptor is made
+non-blocking, and poll(2) waits with a limit. (The very first read is in main.py, and the master looks after its time
+limit; main.py makes a connection that it keeps non-blocking.)
 """
 
 from __future__ import annotations
@@ -26,9 +27,12 @@ if TYPE_CHECKING:
     from pyfpm.protocols.events import Environ, Event
 
 READ_SIZE = 65536
-# So many bytes fit the send buffer of a fresh connection whatever the peer does: TCP begins with 16 KiB
-# (net.ipv4.tcp_wmem), a unix socket with 208 KiB.
-NEVER_BLOCKS = 16000
+# So much fits the send buffer of a fresh connection whatever the peer does: TCP begins with 16 KiB (net.ipv4.tcp_wmem),
+# a unix socket with 208 KiB. The kernel charges each write for its own keeping as well, a unix socket 768 bytes: 280
+# writes of one byte fill it.
+NEVER_BLOCKS = 16384
+A_WRITE = 1024
+ENDLESS = 1 << 62
 # A body that the application did not want is read and thrown away, so that closing does not reset the connection
 # before the peer has read the answer. Not for long: nginx's lingering_timeout and lingering_time are 5 s and 30 s.
 LINGER_SILENCE = 2.0
@@ -38,8 +42,8 @@ LINGER_TOTAL = 30.0
 class Connection:
     """One object for all connections of a worker, one after the other: `open`, a request, `finish`."""
 
-    def __init__(self, base: Environ, connections: int, head: float, body: float, send: float) -> None:
-        self._base = base
+    def __init__(self, connections: int, head: float, body: float, send: float) -> None:
+        self.base: Environ = {}  # to be set before the first request
         self._connections = connections
         self._head_timeout = head
         self._body_timeout = body
@@ -59,10 +63,10 @@ class Connection:
 
     def read_head(self, piece: bytes) -> Head | None:
         """The head of a request that `piece` does not hold whole; None when the peer leaves before it began one."""
-        self._decoder = decoder = Decoder(self._base, self._connections)
+        self._decoder = decoder = Decoder(self.base, self._connections)
         self._at_end = False
         self._events.clear()
-        os.set_blocking(self.descriptor, False)
+        self._stop_blocking()
         deadline = time.monotonic() + self._head_timeout
         while True:
             self._events.extend(decoder.feed(piece))
@@ -116,28 +120,36 @@ class Connection:
     def send(self, data: bytes) -> None:
         """Everything is on its way when this returns."""
         size = len(data)
-        self._room -= size
+        self._room -= size + A_WRITE
+        written = 0
         try:
             if self._room >= 0:
                 written = os.write(self.descriptor, data)
                 if written == size:
-                    return
-                data = data[written:]  # a signal came in between
-            self._send_patiently(memoryview(data))
+                    return  # or a signal came in between
         except BlockingIOError:
-            self._send_patiently(memoryview(data))
+            pass
         except OSError as error:
-            raise PeerGone(f"the peer did not wait for the answer: {error.strerror}") from error
+            raise _gone(error) from error
+        self._send_patiently(memoryview(data)[written:])
 
     def _send_patiently(self, data: memoryview) -> None:
-        os.set_blocking(self.descriptor, False)
         self.is_torn = True
-        while data:
-            try:
-                data = data[os.write(self.descriptor, data) :]
-            except BlockingIOError:
-                self._wait_for(select.POLLOUT, self._send_timeout, "took none of the answer")
+        try:
+            self._stop_blocking()
+            while data:
+                try:
+                    data = data[os.write(self.descriptor, data) :]
+                except BlockingIOError:
+                    self._wait_for(select.POLLOUT, self._send_timeout, "took none of the answer")
+        except OSError as error:
+            raise _gone(error) from error
         self.is_torn = False
+
+    def _stop_blocking(self) -> None:
+        if self._room < ENDLESS >> 1:
+            os.set_blocking(self.descriptor, False)
+            self._room = ENDLESS  # a write says now when it would block
 
     def _wait_for(self, what: int, seconds: float, complaint: str) -> None:
         poll = select.poll()
@@ -172,6 +184,10 @@ class Connection:
         with contextlib.suppress(OSError):
             end.shutdown(socket.SHUT_WR)
         end.detach()
+
+
+def _gone(error: OSError) -> PeerGone:
+    return PeerGone(f"the peer did not wait for the answer: {error.strerror}")
 
 
 def wait_readable(descriptors: list[int], seconds: float | None) -> list[int]:

@@ -54,12 +54,17 @@ class Mailbox:
     def error(self, text: str) -> None:
         self.say(messages.Said(ERROR, text=text))
 
+    def close(self) -> None:
+        """Say nothing more, and hear nothing."""
+        self.is_closed = True
+        self._channel.close()
+
     def look(self) -> int | None:
         """Take everything out. The number of the request that the master wants given up, if there is such a message."""
         given_up = None
         while True:
             try:
-                received = messages.receive(self._channel)
+                received = messages.receive(self._channel, messages.Speaker.MASTER_POSTS)
             except BlockingIOError:
                 return given_up
             except (OSError, MessageError):

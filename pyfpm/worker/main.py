@@ -12,16 +12,18 @@ GiveUp), and why everything else is asked only where the common case is left.
 from __future__ import annotations
 
 import _thread
+import contextlib
 import errno
 import os
 import signal
 import socket
 import sys
 import time
+from _signal import getsignal  # type: ignore[import-not-found]  # signal's own tries an Enum first: 1 µs
 
 from pyfpm import kernel, messages
 from pyfpm.errors import ApplicationError, PeerError, PeerGone, RequestTimeout
-from pyfpm.fork import EXIT_INTERNAL
+from pyfpm.fork import EXIT_INTERNAL, leave
 from pyfpm.gateway.body import Input, content_length, received
 from pyfpm.gateway.environ import base_environ
 from pyfpm.protocols.fastcgi import decode
@@ -46,8 +48,10 @@ if TYPE_CHECKING:
 _GONE_AGAIN = (errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH)
 # What it says when the system is short of something: waiting may help, giving up does not.
 _SHORT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_NO_LISTENER = (errno.EBADF, errno.ENOTSOCK, errno.EINVAL, errno.EOPNOTSUPP)
 SHORTAGE_PAUSE = 0.5
-ONE = (1).to_bytes(8, sys.byteorder)  # what eventfd(2) wants to be written
+_QUIT, _USR1 = int(signal.SIGQUIT), int(signal.SIGUSR1)
+RING = b"!"
 
 
 def run_worker(
@@ -65,7 +69,9 @@ def run_worker(
         worker.prepare(application or load_application(settings["app"]))
         if order.must_prove_itself:
             prove(worker.application, settings)
+        worker.leave_if_forked()
     except ApplicationError as error:
+        worker.leave_if_forked()
         worker.mailbox.say(messages.LoadFailed(text=str(error)))
         sys.exit(EXIT_INTERNAL)
     worker.serve()
@@ -95,9 +101,17 @@ class Worker:
         self.main_thread = 0  # by the name that stack dumps have for it; 0 while none can be had
         self.mailbox = Mailbox(socket.socket(fileno=mailbox), others[0] if others else None)
         self.stopping = False
-        self.number = 0
+        self.number = 0  # of the connection in hand, or of the turn on a kept one: what GiveUp names
         self.awaiting = False  # in the read of a request's first bytes, which has no time limit of its own
         self.kept: dict[int, Kept] = {}
+        self._connection = Connection(
+            settings["connections"],
+            settings["request_head_timeout"],
+            settings["request_body_timeout"],
+            settings["request_send_timeout"],
+        )
+        self._on_quit, self._on_mail = self._stop, self._look_in_mailbox  # bound once, to be known again
+        self.is_forked = False  # we are no worker but a process that an application has forked from one
         self.allowed = Allowed(settings["listen_allowed_clients"]) if settings["listen_allowed_clients"] else None
 
     # ── beginning and end ───────────────────────────────────────────────────────────────────────────────────────────
@@ -111,14 +125,15 @@ class Worker:
         numbers[SINCE] = numbers[BORN] = time.monotonic_ns()
         self.slot.stages[self.slot.own] = CREATING
         self._take_signals()
+        os.register_at_fork(after_in_child=self._disown)
         kernel.die_with_parent(signal.SIGQUIT)
         if os.getppid() != self.settings["master"]:
             sys.exit(0)  # it died before we could ask to be told
         self.mailbox.say(messages.Born())
 
     def _take_signals(self) -> None:
-        signal.signal(signal.SIGQUIT, self._stop)
-        signal.signal(signal.SIGUSR1, self._look_in_mailbox)
+        signal.signal(signal.SIGQUIT, self._on_quit)
+        signal.signal(signal.SIGUSR1, self._on_mail)
 
     def _stop(self, *_: object) -> None:
         """Finish the request in hand, then leave.
@@ -138,8 +153,8 @@ class Worker:
             self._stop()
         if self.mailbox.timed_out == self.number:
             self._end_request(frame)
-        # Only while the first bytes are awaited: what is raised then can hit nothing but that wait. The scoreboard
-        # still shows READING some time after that, and the master repeats itself until it does not.
+        # Only while the first bytes are awaited: what is raised then can hit nothing but that wait. The scoreboard has
+        # READING some time longer, and the master repeats itself until it does not.
         elif given_up == self.number and self.awaiting:
             self.awaiting = False
             raise PeerGone(f"the peer sent no request in {self.settings['request_head_timeout']:g} seconds")
@@ -154,6 +169,31 @@ class Worker:
             limit = self.settings["request_terminate_timeout"]
             raise RequestTimeout(f"the request has taken longer than {limit:g} seconds (request_terminate_timeout)")
 
+    def _disown(self) -> None:
+        """Runs in a process that the application forks (os.fork, multiprocessing; not subprocess).
+
+        It gets nothing of what is the worker's: it must not answer the request a second time, take another one, or keep
+        the connection open behind the worker's back. What it runs is the application's affair until it comes back here.
+        """
+        if self.is_forked:
+            return  # a process that such a one has forked
+        self.is_forked = self.stopping = True
+        self.mailbox.close()
+        self.listener.close()
+        descriptor, self._connection.descriptor = self._connection.descriptor, -1
+        for number in {*self.kept, descriptor} - {-1}:
+            with contextlib.suppress(OSError):
+                os.close(number)
+        self.kept.clear()
+
+    def leave_if_forked(self) -> None:
+        """The end of a process that the application has forked, and let come back out of itself."""
+        if self.is_forked:
+            text = f"pyfpm: process {os.getpid()}, forked by the application, returned into the worker; it ends here\n"
+            with contextlib.suppress(OSError):
+                os.write(2, text.encode())
+            leave(0)
+
     # ── serving ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def prepare(self, application: Callable[..., Any]) -> None:
@@ -163,14 +203,8 @@ class Worker:
         settings = self.settings
         base = base_environ(sys.stderr)
         self._base = base
-        self._connection = Connection(
-            base,
-            settings["connections"],
-            settings["request_head_timeout"],
-            settings["request_body_timeout"],
-            settings["request_send_timeout"],
-        )
-        self._desk = Desk(settings, application, self.slot, self._connection, self.mailbox)
+        self._connection.base = base
+        self._desk = Desk(settings, application, self.slot, self._connection, self.mailbox, self.leave_if_forked)
         base["pyfpm.finish_request"] = self._desk.finish_request
         if settings["request_terminate_timeout"]:
             base["pyfpm.deadline"] = Deadline(self.slot)
@@ -201,10 +235,14 @@ class Worker:
                 continue
             self._converse(descriptor, peer, b"")
         for descriptor in self.kept:
-            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
     def _converse(self, descriptor: int, peer: Any, begun: bytes) -> None:
-        """One request on a connection, `begun` of it has been read. The connection is closed, or kept for the next."""
+        """One request on a connection, `begun` of it has been read. The connection is closed, or kept for the next.
+
+        Whatever becomes of the request, and whatever the application has done to the descriptors, this returns.
+        """
         slot = self.slot
         numbers = slot.numbers
         self.number += 1
@@ -212,7 +250,7 @@ class Worker:
         numbers[NUMBER] = self.number
         slot.stages[slot.own] = READING
         if self.alarm_below and slot.should_ring(self.alarm_below):
-            os.write(self.bell, ONE)
+            self._ring()
         connection = self._connection
         connection.open(descriptor)
         rest = None
@@ -223,27 +261,38 @@ class Worker:
                 self.awaiting = False
                 if data:
                     rest = self._serve_request(data, peer, accepted)
-                else:
-                    self.number -= 1  # a look at whether we are there, or the end of a kept connection
+                # Else it is a look at whether we are there, or the end of a kept connection.
             else:
                 self.mailbox.warn(f"Connection disallowed: IP address '{peer[0]}' has been dropped.")
         except PeerError as error:
             self.mailbox.warn(f"{show_peer(descriptor, peer)}: {error}; connection closed")
         except PeerGone as error:
             self.mailbox.debug(f"{show_peer(descriptor, peer)}: {error}")
-        except ConnectionError:
+        except OSError:
             self.awaiting = False  # it was reset before it said a word
         finally:
             slot.stages[slot.own] = IDLE
-            if rest is None or self.stopping:
-                self.kept.pop(descriptor, None)
-                os.close(descriptor)
-            else:
-                self._keep(descriptor, peer, rest)
-        if self.recycling is not None and (reason := self.recycling.is_due(self.number)):
+            connection.descriptor = -1
+            try:
+                if rest is None or self.stopping:
+                    self.kept.pop(descriptor, None)
+                    os.close(descriptor)
+                else:
+                    self._keep(descriptor, peer, rest)
+            except OSError:
+                self.kept.pop(descriptor, None)  # the application has closed it
+        if getsignal(_QUIT) is not self._on_quit or getsignal(_USR1) is not self._on_mail:
+            self._take_signals()  # or the worker could neither be retired nor be told of a silent peer
+            self.mailbox.warn("the application has replaced the worker's handler of SIGQUIT or SIGUSR1; it is put back")
+        if self.recycling is not None and (reason := self.recycling.is_due(self._desk.served)):
             # The master lets us go when a replacement is ready, or now if there is no room for one.
             self.recycling = None
             self.mailbox.say(messages.Leaving(text=reason))
+
+    def _ring(self) -> None:
+        """Wake the master. A full pipe has woken it already; one without a reader was of an image before this one."""
+        with contextlib.suppress(OSError):
+            os.write(self.bell, RING)
 
     def _serve_request(self, data: bytes, peer: Any, accepted: int) -> bytes | None:
         """Decode and answer; the beginning of a next request if the connection is to be kept, or None."""
@@ -272,6 +321,10 @@ class Worker:
         elif error.errno in _SHORT_OF:
             self.mailbox.warn(f"accept() failed: {error.strerror} ({error.errno}); see rlimit_files")
             wait_readable([], SHORTAGE_PAUSE)
+        elif error.errno in _NO_LISTENER:
+            # This one cannot serve any more; the master replaces it.
+            reason = "the application has closed or replaced file descriptors that were its worker's"
+            raise ApplicationError(f"accept() failed: {error.strerror}; {reason}") from error
         else:
             raise error
 
@@ -282,16 +335,22 @@ class Worker:
             # From now on there is more than one thing to wait for, so accept must not wait. The flag belongs to the
             # socket and not to us: the other workers find out by EAGAIN.
             os.set_blocking(self.listener.fileno(), False)
+        if descriptor not in self.kept:
+            os.set_blocking(descriptor, False)  # what it has not read of the last answer may fill its buffer
         self.kept[descriptor] = Kept(peer, rest, time.monotonic() + self.settings["keepalive_timeout"])
 
     def _serve_kept_or_new(self, accept: Callable[[], tuple[int, Any]]) -> None:
-        """Wait for the next request on any kept connection, or for a new connection, and serve what there is."""
+        """Wait for the next request on any kept connection, or for a new connection, and serve what there is.
+
+        One request of each: who has sent several ahead waits for the others between them.
+        """
         pending = [descriptor for descriptor, kept in self.kept.items() if kept.rest]
-        now = time.monotonic()
         until = min(kept.until for kept in self.kept.values())
         listener = self.listener.fileno()
-        ready = pending or wait_readable([*self.kept, listener], until - now)
-        for descriptor in ready:
+        ready = wait_readable([*self.kept, listener], 0 if pending else until - time.monotonic())
+        turn = dict.fromkeys([*ready, *pending])
+        self._close_expired(turn)
+        for descriptor in turn:
             if self.stopping:
                 return
             if descriptor != listener:
@@ -305,9 +364,13 @@ class Worker:
                     self._after_failed_accept(error)
                 continue
             self._converse(*accepted, b"")
-        if not ready:
-            for descriptor in [descriptor for descriptor, kept in self.kept.items() if kept.until <= time.monotonic()]:
-                del self.kept[descriptor]
+
+    def _close_expired(self, turn: dict[int, None]) -> None:
+        """Those whose time is over; not those whose turn it is, who have spoken while we were busy."""
+        now = time.monotonic()
+        for descriptor in [number for number, kept in self.kept.items() if kept.until <= now and number not in turn]:
+            del self.kept[descriptor]
+            with contextlib.suppress(OSError):
                 os.close(descriptor)
 
 
@@ -344,7 +407,10 @@ def show_peer(descriptor: int, peer: Any) -> str:
     if isinstance(peer, tuple):
         host = peer[0].removeprefix("::ffff:") if "." in peer[0] else peer[0]
         return f"peer [{host}]:{peer[1]}" if ":" in host else f"peer {host}:{peer[1]}"
-    connection = socket.socket(fileno=descriptor)
+    try:
+        connection = socket.socket(fileno=descriptor)
+    except OSError:
+        return "peer on a descriptor that the application has closed"
     try:
         packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     except OSError:

@@ -30,7 +30,10 @@ def prove(application: Callable[..., Any], settings: dict[str, Any]) -> None:
     if not probe:
         return
     environ = _request(probe)
-    complete(environ, settings["mount"], io.BytesIO())
+    if not complete(environ, settings["mount"], io.BytesIO()):
+        # The application would be asked for a path that no visitor's request can have.
+        inside = f"reload_probe must begin with {settings['mount']}"
+        raise ApplicationError(f"the probe GET {probe} is outside the pool's mount {settings['mount']}: {inside}")
     response = Response(_discard, fastcgi.head, fastcgi.whole, fastcgi.stdout, fastcgi.end)
     response.begin(1, False)
     try:
@@ -49,20 +52,27 @@ def _request(probe: str) -> dict[str, Any]:
         host, _, rest = probe[2:].partition("/")
         probe = "/" + rest
     path, _, query = probe.partition("?")
+    name, port = _name_and_port(host)
     environ = base_environ(sys.stderr)
     environ.update(
         REQUEST_METHOD="GET",
         SCRIPT_NAME=_decoded(path),
         REQUEST_URI=probe,
         QUERY_STRING=query,
-        SERVER_NAME=host,
-        SERVER_PORT="80",
+        SERVER_NAME=name,
+        SERVER_PORT=port,
         SERVER_PROTOCOL="HTTP/1.1",
         HTTP_HOST=host,
         HTTP_USER_AGENT="pyfpm reload_probe",
         REMOTE_ADDR="127.0.0.1",
     )
     return environ
+
+
+def _name_and_port(host: str) -> tuple[str, str]:
+    """SERVER_NAME and SERVER_PORT of "name", "name:8080", "[::1]:8080"; the brackets stay (RFC 3875, 4.1.14)."""
+    name, colon, port = host.rpartition(":")
+    return (name, port or "80") if colon and not port.endswith("]") else (host, "80")
 
 
 def _decoded(path: str) -> str:

@@ -24,6 +24,7 @@ class Recycling:
         self._memory = memory
         self._proportional = proportional
         self._next_look = 0.0
+        self._looked_at = 0
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> Recycling | None:
@@ -36,7 +37,10 @@ class Recycling:
         return cls(requests, memory["bytes"], memory["kind"] == "pss") if requests or memory["bytes"] else None
 
     def is_due(self, number: int) -> str:
-        """After request `number`: why it is time to leave, or ""."""
+        """After `number` requests served: why it is time to leave, or "". Asked again without one more, it is not."""
+        if number == self._looked_at:
+            return ""
+        self._looked_at = number
         if self._requests and number >= self._requests:
             return f"after {number} requests (pm.max_requests)"
         if self._memory and (now := time.monotonic()) >= self._next_look:

@@ -41,6 +41,7 @@ class Desk:
         slot: Slot,
         connection: Connection,
         mailbox: Mailbox,
+        leave_if_forked: Callable[[], None],
     ) -> None:
         self._application = application
         self._mount: str = settings["mount"]
@@ -48,7 +49,8 @@ class Desk:
         self._connection = connection
         self._mailbox = mailbox
         self._response = Response(connection.send, fastcgi.head, fastcgi.whole, fastcgi.stdout, fastcgi.end)
-        self._served = 0
+        self._leave_if_forked = leave_if_forked
+        self.served = 0
         self._pages = Pages.of(settings, slot)
         self._measured = bool(settings["pm_status_path"])
         self._spent = 0.0  # CPU seconds of this worker until the last request
@@ -64,7 +66,7 @@ class Desk:
         response = self._response
         log = self._access_log
         if log is not None:
-            log.begin()
+            log.begin(environ)
         method = environ.get("REQUEST_METHOD", "")
         slot.show_request(method, environ.get("REQUEST_URI") or _uri_of(environ), environ.get("REMOTE_USER"))
         numbers[LENGTH] = int(environ.get("CONTENT_LENGTH") or 0)  # whoever made `stream` has checked it
@@ -75,32 +77,36 @@ class Desk:
         slot.stages[slot.own] = RUNNING
         response.begin(request_id, method == "HEAD")
         try:
-            if complete(environ, self._mount, stream):
-                application = self._application
-                if self._pages is not None:
-                    application = self._pages.find(environ) or application
-                response.run(application, environ)
-            elif self._pages is not None and (page := self._pages.find(environ)) is not None:
-                response.run(page, environ)  # which is outside the mount
-            else:
-                response.plain_answer("404 Not Found")
-        except PeerGone as error:
-            self._refuse(response, error)
-        except PeerError as error:
-            self._mailbox.warn(f"{self._named()}: {error}")
-            self._refuse(response, error)
-        except RequestTimeout:
-            self._time_out(response)
-        except BaseException as error:
-            # sys.exit() in a view, too: a request may end itself, not the worker.
-            self._report(response, error)
-        slot.stages[slot.own] = ENDING
-        self._served = numbers[SERVED] = self._served + 1
-        numbers[DURATION] = duration = time.monotonic_ns() - accepted
-        if self._measured:
-            self._measure()
-        if log is not None:
-            log.write(environ, peer, response, duration / 1e9)
+            try:
+                if complete(environ, self._mount, stream):
+                    application = self._application
+                    if self._pages is not None:
+                        application = self._pages.find(environ) or application
+                    response.run(application, environ)
+                elif self._pages is not None and (page := self._pages.find(environ)) is not None:
+                    response.run(page, environ)  # which is outside the mount
+                else:
+                    response.plain_answer("404 Not Found")
+            except PeerGone as error:
+                self._refuse(response, error)
+            except PeerError as error:
+                self._mailbox.warn(f"{self._named()}: {error}")
+                self._refuse(response, error)
+            except RequestTimeout:
+                self._time_out(response)
+            except BaseException as error:
+                # sys.exit() in a view, too: a request may end itself, not the worker.
+                self._report(response, error)
+        finally:
+            # A request counts and is logged also when nobody was left to answer.
+            self._leave_if_forked()
+            slot.stages[slot.own] = ENDING
+            self.served = numbers[SERVED] = self.served + 1
+            numbers[DURATION] = duration = time.monotonic_ns() - accepted
+            if self._measured:
+                self._measure()
+            if log is not None:
+                log.write(environ, peer, response, duration / 1e9)
         if response.is_last:
             self._end_connection(response)
             return False
@@ -125,6 +131,7 @@ class Desk:
 
     def _time_out(self, response: Response) -> None:
         """The application was interrupted, and is through with its clean-up. The master has logged where it was."""
+        self._leave_if_forked()
         self._slot.stages[self._slot.own] = ENDING
         if response.incomplete:
             if not self._connection.is_torn:
@@ -155,8 +162,8 @@ class Desk:
     def _report(self, response: Response, error: BaseException) -> None:
         when = "after a part of the answer was sent" if response.incomplete else ""
         where = f" {when}" if when else ""
-        detail = "" if isinstance(error, ApplicationError) else f"\n{format_traceback(error)}"
-        self._mailbox.error(f"{self._named()} failed{where}: {describe(error)}{detail}")
+        self._leave_if_forked()
+        self._mailbox.error(f"{self._named()} failed{where}: {_tell(error)}")
         if response.incomplete:
             # nginx takes a closed connection for the end of an answer without Content-Length; not this.
             self._connection.send(fastcgi.cut())
@@ -174,6 +181,15 @@ def _uri_of(environ: Environ) -> str:
     return f"{path}?{query}" if query else path
 
 
+def _tell(error: BaseException) -> str:
+    """What happened and where. The exception is the application's, and its methods and properties may raise."""
+    try:
+        text = describe(error)
+        return text if isinstance(error, ApplicationError) else f"{text}\n{format_traceback(error)}"
+    except BaseException as second:
+        return f"{type(error).__name__} (which cannot be shown: {type(second).__name__})"
+
+
 class AccessLog:
     """Writes a line for each request. Measures only what the format asks for: CPU time is a system call."""
 
@@ -187,17 +203,28 @@ class AccessLog:
         self._wants_memory = wants_memory(text)
         self._cpu = (0.0, 0.0)
         self._accepted = 0.0
+        self._suppresses = False
         self._complained = False
 
-    def begin(self) -> None:
+    def begin(self, environ: Environ) -> None:
+        """Note what the application can change: how a path is suppressed is decided by what the front server sent."""
         self._accepted = time.time()
         if self._wants_cpu:
             self._cpu = os.times()[:2]
+        if self._suppressed:
+            length = int(environ.get("CONTENT_LENGTH") or 0)  # body.content_length has looked at it
+            self._suppresses = is_suppressed(environ, 200, length, self._suppressed)
 
     def write(self, environ: Environ, peer: Any, response: Response, duration: float) -> None:
+        """Never fails: what it shows are an application's objects, and one request's line is not worth a worker."""
+        try:
+            self._write(environ, peer, response, duration)
+        except BaseException as error:
+            self._mailbox.error(f"cannot write to the access log: {_tell(error)}")
+
+    def _write(self, environ: Environ, peer: Any, response: Response, duration: float) -> None:
         entry = self._entry
-        length = environ.get("CONTENT_LENGTH") or "0"
-        if self._suppressed and is_suppressed(environ, response.status, int(length), self._suppressed):
+        if self._suppresses and 200 <= response.status < 300:
             return
         entry.environ = environ
         entry.peer = peer[0] if isinstance(peer, tuple) else "-"

@@ -60,6 +60,11 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
+def end_with_the_tests() -> None:
+    """For a new process: whoever kills the tests leaves nothing behind, either."""
+    kernel.die_with_parent(signal.SIGTERM)
+
+
 class Daemon:
     """One daemon in a folder of its own. Configure it, `start` it; `close` does the proof."""
 
@@ -209,6 +214,7 @@ class Daemon:
                 cwd=self.folder,
                 pass_fds=[*(one.fileno() for one in sockets), *descriptors],
                 process_group=0,
+                preexec_fn=end_with_the_tests,  # noqa: PLW1509  prctl(2) takes no lock
             )
         self.hold(self._process.pid)
 
@@ -267,7 +273,7 @@ class Daemon:
                 self._exit_code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self._exit_code
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = PATIENCE) -> int:
+    def stop(self, number: signal.Signals = signal.SIGQUIT, seconds: float = PATIENCE) -> int:
         self.send_signal(number)
         return self.wait_exit(seconds)
 

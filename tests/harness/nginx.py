@@ -17,6 +17,7 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.harness.daemon import end_with_the_tests
 from tests.harness.interpreters import AS_ROOT, POOL_USER
 from tests.harness.sockets import listening, port_of
 from tests.harness.waits import PATIENCE, wait_exit
@@ -95,6 +96,7 @@ class Nginx:
                 stdin=subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
+                preexec_fn=end_with_the_tests,  # noqa: PLW1509  prctl(2) takes no lock
             )
 
     def port(self, name: str) -> int:

@@ -1,4 +1,4 @@
-"""What tests of reloads and of growing pools need: an application with versions, a quick way to ask the master, a count.
+"""What tests of reloads and of growing pools need: an application with versions, a quick question, a headcount.
 
 Runs in: tests.
 Fails by: AssertionError, WaitTimeout.
@@ -39,7 +39,7 @@ def application(environ, start_response):
     if path not in ("/version", "/slow"):
         return apps.application(environ, start_response)
     if path == "/slow":
-        time.sleep(0.02)
+        time.sleep(0.02)  # what makes it slow
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(VERSION)))])
     return [VERSION.encode()]
 """
@@ -70,7 +70,7 @@ class Question:
     def answer(self) -> Outcome:
         progress: list[str] = []
         with self._socket:
-            while received := messages.receive(self._socket):
+            while received := messages.receive(self._socket, messages.Speaker.MASTER_ANSWERS):
                 message = received[0]
                 if isinstance(message, Verdict):
                     return Outcome(message.code, "\n".join(progress), message.text)
@@ -104,6 +104,13 @@ def wait_report(daemon: Daemon, wanted: Callable[[PoolReport], bool], pool: str 
 
 def version(daemon: Daemon, pool: str = "www") -> str:
     return daemon.get("/version", pool=pool).body.decode()
+
+
+def wait_version(daemon: Daemon, wanted: str, pool: str = "www") -> None:
+    """Ask until this version answers: who answered 503 in its place may do so a few times more."""
+    deadline = Deadline(PATIENCE, f"version {wanted} of pool {pool}")
+    while version(daemon, pool) != wanted:
+        deadline.left()
 
 
 @contextlib.contextmanager

@@ -119,6 +119,49 @@ def test_a_silent_peer_beside_a_kept_connection(daemon: Daemon) -> None:
         assert kept.request(get_parameters("/pid")).status == 200
 
 
+def test_idle_ones_are_closed_in_time_under_load(daemon: Daemon) -> None:
+    """Somebody always has something to say: that is no reason to keep the silent ones."""
+    daemon.add_pool("www", {"keepalive_timeout": "0.3s"})
+    daemon.start()
+    with _used(daemon) as idle, Load(daemon.address(), clients=3) as load:
+        idle.socket.settimeout(2)
+        assert idle.socket.recv(1) == b""
+        load.wait_answers(10)
+    assert load.lost == []
+
+
+def test_who_sends_ahead_does_not_starve_the_others(daemon: Daemon) -> None:
+    """One worker, and requests for minutes in its hands: the others are served between them."""
+    daemon.add_pool()
+    daemon.start()
+    with _used(daemon) as greedy, _used(daemon) as kept:
+        one = request_bytes(get_parameters("/block"), keep=True)
+        greedy.send(one * 3)
+        daemon.gate.wait_inside()
+        kept.send(request_bytes(get_parameters("/pid"), keep=True))
+        with Connection(daemon.address()) as new:
+            new.send(request_bytes(get_parameters("/pid")))
+            daemon.gate.release()
+            # The next request of the greedy one blocks the worker; before that it is the others' turn.
+            assert kept.receive().status == 200
+            assert new.receive().status == 200
+            daemon.gate.release(2)
+
+
+def test_a_kept_connection_whose_buffer_is_full(daemon: Daemon) -> None:
+    """It reads none of its answers, and each of them alone would fit: the worker gives it up, and does not hang."""
+    daemon.add_pool("www", {"request_send_timeout": "0.3s"})
+    daemon.start()
+    with _used(daemon) as deaf:
+        deaf.socket.settimeout(1)
+        ahead = request_bytes(get_parameters("/echo"), keep=True)
+        with contextlib.suppress(OSError):
+            deaf.send(ahead * 2000)
+        began = time.monotonic()
+        assert daemon.get("/pid").status == 200
+        assert time.monotonic() - began < 2
+
+
 def _used(daemon: Daemon) -> Connection:
     """A connection that has had a request, as every one that a front server keeps."""
     client = Connection(daemon.address())

@@ -71,7 +71,14 @@ def test_who_may_connect(daemon: Daemon, user: str, may: bool) -> None:
     daemon.start()
     code = f"import socket; socket.socket(socket.AF_UNIX).connect({str(socket_of(daemon))!r})"
     done = subprocess.run(
-        ["/usr/bin/python3", "-c", code], user=user, capture_output=True, check=False, timeout=20, cwd="/"
+        ["/usr/bin/python3", "-c", code],
+        user=user,
+        group=user if user == "www-data" else "nogroup",
+        extra_groups=[],
+        capture_output=True,
+        check=False,
+        timeout=20,
+        cwd="/",
     )
     assert (done.returncode == 0) == may, done.stderr
     assert may or b"PermissionError" in done.stderr

@@ -117,6 +117,14 @@ def test_a_peer_that_does_not_read_the_answer(site: Daemon, pool: str) -> None:
         assert time_until_free(site, pool) < LIMIT + SLACK + 1
 
 
+def test_a_peer_that_does_not_read_many_small_blocks(site: Daemon, pool: str) -> None:
+    """The kernel charges a unix socket 768 bytes for a block of one: it is full long before the bytes fill it."""
+    with Connection(site.address(pool)) as deaf:
+        deaf.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.send(request_bytes(get_parameters("/length", "given=15000&said=15000")))
+        assert time_until_free(site, pool) < LIMIT + SLACK + 1
+
+
 def test_a_peer_that_does_not_close(site: Daemon, pool: str) -> None:
     with Connection(site.address(pool)) as client:
         assert client.request(get_parameters("/pid"), keep=False).status == 200

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 RELOADED = r"NOTICE: (pid \d+, )?reloaded"
 
 
-def serve_site(daemon: Daemon, children: int = 2, **settings: object) -> None:
+def serve_site(daemon: Daemon, children: int = 2) -> None:
     write_site(daemon, "one")
-    daemon.add_pool("www", {"app": "deployed:application", "pm.max_children": children, **settings})
+    daemon.add_pool("www", {"app": "deployed:application", "pm.max_children": children})
     daemon.start()
     daemon.engage(children)
 

@@ -184,7 +184,7 @@ def _make_environment(home: Path, python: str) -> None:
 
 def test_the_old_generation_is_kept_up_while_the_new_one_hangs(daemon: Daemon) -> None:
     write_site(daemon, "one")
-    spares = {"pm.start_servers": 1, "pm.min_spare_servers": 1, "pm.max_spare_servers": 1}
+    spares = {"pm.start_servers": 1, "pm.min_spare_servers": 1, "pm.max_spare_servers": 4}
     daemon.add_pool("www", {"app": "deployed:application", "pm": "dynamic", "pm.max_children": 4, **spares})
     daemon.start()
     write_site(daemon, "two", "apps.enter_and_wait()")

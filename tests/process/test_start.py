@@ -106,7 +106,7 @@ def test_who_connects_while_the_daemon_starts_is_served_when_it_has(daemon: Daem
             daemon.add_pool()
             daemon.start(sockets=[sock])
             assert early.receive().status == 200
-    assert daemon.stop() == 0
+    assert daemon.stop(signal.SIGQUIT) == 0
     assert (daemon.folder / "www.sock").exists(), "whoever made the socket keeps it"
     (daemon.folder / "www.sock").unlink()
 
@@ -215,7 +215,6 @@ def test_listening_sockets_are_taken_over_and_strangers_closed(daemon: Daemon) -
         assert daemon.get("/pid", pool="www").status == 200
         assert daemon.get("/pid", pool="shop").status == 200
         for pid in (daemon.pid, *daemon.family()):
-            assert stranger.fileno() not in _sockets_of(pid)
             inodes = set(_sockets_of(pid).values())
             assert os.fstat(stranger.fileno()).st_ino not in inodes
         environment = daemon.get("/environment", pool="www").body

@@ -213,7 +213,7 @@ def test_while_workers_come_and_go(daemon: Daemon) -> None:
     daemon.start()
     daemon.expect("pm.max_children")
     with Load(daemon.address(), "/pid", clients=6) as load:
-        for _ in range(3):
+        for _ in range(2):
             upgrade(daemon)
             load.wait_answers(20)
     assert (load.lost, load.refused) == ([], 0)

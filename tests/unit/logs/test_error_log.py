@@ -31,7 +31,7 @@ class Sink(LogFile):
     def write(self, line: bytes) -> bool:
         self.lost += self.full
         if not self.full:
-            self.lines.append(line)
+            self.lines += line.splitlines(keepends=True)
         return not self.full
 
 

@@ -112,3 +112,23 @@ def test_after_half_a_line_the_next_one_starts_on_its_own(tmp_path: Path, monkey
     assert log.write(b"next\n")
     log.close()
     assert (tmp_path / "log").read_bytes() == b"a lon\nnext\n"
+
+
+def test_many_lines_for_a_stuck_pipe_do_not_stop_the_writer() -> None:
+    """As it is with -O: the descriptor is inherited and blocks, and its reader is a pager that nobody moves."""
+    reader, writer = os.pipe()
+    before = os.dup(2)
+    os.dup2(writer, 2)
+    try:
+        log = LogFile(None)
+        assert not log.write(b"a line\n" * 30_000)
+        assert os.get_blocking(writer), "whoever else has it notices nothing"
+    finally:
+        os.dup2(before, 2)
+        for descriptor in (before, writer):
+            os.close(descriptor)
+    assert log.lost > 1000
+    log.close()
+    whole = os.read(reader, 1 << 20)
+    assert whole.count(b"\n") + log.lost == 30_000
+    os.close(reader)

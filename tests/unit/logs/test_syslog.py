@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pyfpm.logs.error_log import ErrorLog, open_sink
+from pyfpm.logs.error_log import ErrorLog
 from pyfpm.logs.events import Manner
 from pyfpm.logs.syslog import Syslog
+from pyfpm.master.logfiles import open_error_log
 from tests.unit.logs.test_error_log import NOW
 
 
@@ -107,5 +108,19 @@ def test_a_line_that_is_too_long_is_lost_and_the_next_is_not(dev_log: DevLog, sy
     assert dev_log.take() == ["short"]
 
 
+def test_of_lines_that_come_together_each_is_a_datagram(dev_log: DevLog, syslog: Syslog) -> None:
+    assert syslog.write(b"one\n\ntwo\n")
+    assert dev_log.take() == ["one", "", "two"]
+    assert not syslog.write(b"one\n" + b"x" * 10_000_000 + b"\ntwo\n")
+    assert dev_log.take() == ["one", "two"]
+    assert syslog.take_lost()[0] == 1
+
+
+def test_of_lines_that_come_together_all_that_are_lost_are_counted(tmp_path: Path) -> None:
+    syslog = Syslog(str(tmp_path / "log"))
+    assert not syslog.write(b"one\ntwo\nthree\n")
+    assert syslog.take_lost()[0] == 3
+
+
 def test_the_word_is_no_path() -> None:
-    assert isinstance(open_sink("syslog"), Syslog)
+    assert isinstance(open_error_log("syslog"), Syslog)

@@ -1,4 +1,4 @@
-"""Which step a request is due for, at every moment of its life."""
+"""Who is over time, and which step a request is due for at every moment of its life: readings and a clock in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyfpm.master.deadlines import RAISED, Handled, RequestLimits, Step, next_step
+from pyfpm.master.deadlines import RAISED, Handled, RequestLimits, Step, is_late, next_step, silent_peers
 from pyfpm.scoreboard import CREATING, ENDING, FINISHING, FREE, IDLE, READING, RUNNING, Reading
 from pyfpm.worker import timelimits
 
@@ -20,8 +20,8 @@ LOGGED = Handled(1, is_logged=True)
 OVER = LOGGED.over(105.0, 0.1, 3.0)
 
 
-def reading(stage: int = RUNNING, since: float = 100.0, deadline: float | None = 105.0) -> Reading:
-    made = Reading(stage, int(since * 1e9), 1, 0, 7, 1, 0)
+def reading(stage: int = RUNNING, since: float = 100.0, deadline: float | None = 105.0, number: int = 1) -> Reading:
+    made = Reading(stage, int(since * 1e9), number, 0, 7, 1, 0)
     made.deadline = RAISED if deadline is None else int(deadline * 1e9)
     return made
 
@@ -98,3 +98,26 @@ def test_any_slot_has_a_step(stage: int, since: int, deadline: int, now: float) 
 
 def test_master_and_worker_mean_the_same() -> None:
     assert timelimits.RAISED == RAISED
+
+
+@pytest.mark.parametrize(
+    ("since", "now", "late"), [(10.0, 15.0, False), (10.0, 15.1, True), (10.0, 10.0, False), (10.0, 9.0, False)]
+)
+def test_is_late(since: float, now: float, late: bool) -> None:
+    assert is_late(since, now, 5.0) is late
+
+
+def test_silent_peers_are_those_that_are_read_from_for_too_long() -> None:
+    readings = [
+        (0, reading(READING, 100, number=11)),
+        (1, reading(READING, 108, number=12)),
+        (2, reading(RUNNING, 1, number=13)),
+        (3, reading(IDLE, 1, number=14)),
+    ]
+    assert silent_peers(readings, 106.0, 5.0) == [(0, 11)]
+
+
+@given(st.integers(0, 255), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+def test_whatever_a_slot_says(stage: int, since: int, number: int) -> None:
+    found = silent_peers([(3, Reading(stage, since, number, 0, 0, 0, 0))], 1e6, 10.0)
+    assert found in ([], [(3, number)])

@@ -1,0 +1,97 @@
+"""A reload as a job: what it is about, how far it is, what came of it, and who may know that.
+
+Runs in: master.
+Fails by: nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyfpm.config.directives import Configuration, PoolSettings
+    from pyfpm.master.check import Check
+    from pyfpm.master.control import Request
+    from pyfpm.master.generation import Common
+    from pyfpm.master.pools import Pool
+
+REFUSED = 1
+ELSEWHERE = "the configuration has errors; the administrator finds them in the error log"
+
+
+@dataclass(frozen=True)
+class Roll:
+    """A pool that is to get a new generation, with these settings, listener and log."""
+
+    pool: Pool
+    settings: PoolSettings
+    common: Common
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it for one pool; for all of them where `pool` is empty."""
+
+    pool: str
+    text: str
+    is_refusal: bool = False
+
+
+@dataclass
+class Job:
+    """One reload. `names` are the pools it is about; none for all. `everything`: also what did not change."""
+
+    names: tuple[str, ...] = ()
+    everything: bool = False
+    waiting: list[Request] = field(default_factory=list)
+    since: float = 0.0
+    configuration: Configuration | None = None
+    check: Check | None = None
+    asked: dict[str, Roll] = field(default_factory=dict)  # while the templates look at their files
+    asked_since: float = 0.0
+    to_roll: list[Roll] = field(default_factory=list)
+    rolling: dict[str, Pool] = field(default_factory=dict)
+    starting: dict[str, Pool] = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def refusals(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.is_refusal]
+
+    def say(self, pool: str, text: str) -> None:
+        """Tell how it goes to those whom it concerns."""
+        for request in self.waiting:
+            if not request.pools or pool in request.pools:
+                request.progress(text)
+
+    def tell_the_end(self) -> None:
+        """Tell everybody who waits what came of what he asked for."""
+        for request in self.waiting:
+            seen = [outcome for outcome in self.outcomes if not request.pools or outcome.pool in ("", *request.pools)]
+            request.answer([outcome.text for outcome in seen if not outcome.is_refusal])
+            refusals = [_as_seen(outcome, request) for outcome in seen if outcome.is_refusal]
+            if refusals:
+                request.finish(REFUSED, "\n".join(dict.fromkeys(refusals)))
+            else:
+                request.finish(0, "reloaded")
+
+    def is_of_the_master(self) -> bool:
+        """Asked for by root, by the master's user, or by a signal; not by the user of a pool."""
+        return not self.waiting or any(_is_of_the_master(request) for request in self.waiting)
+
+    def join(self, other: Job) -> None:
+        """Do what both would; about all pools if one of them is."""
+        self.names = tuple(dict.fromkeys(self.names + other.names)) if self.names and other.names else ()
+        self.everything = self.everything or other.everything
+        self.waiting += other.waiting
+
+
+def _is_of_the_master(request: Request) -> bool:
+    return request.peer.uid in (0, os.geteuid())
+
+
+def _as_seen(outcome: Outcome, request: Request) -> str:
+    """What is wrong with the whole configuration names other tenants' pools and paths: not for the user of a pool."""
+    return outcome.text if outcome.pool or _is_of_the_master(request) else ELSEWHERE

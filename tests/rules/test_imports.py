@@ -1,0 +1,111 @@
+"""Folders import only downwards, root's process never loads the wrong half, and a pool's loads nothing of root's."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.rules.source import MODULES, NAMES, ROOT, Module
+
+SHARED = {"errors", "messages", "scoreboard", "signals", "fork", "kernel", "__init__"}
+# Who may import whom; everybody may import from his own folder. "gateway.events" style names narrow it to one module.
+ALLOWED = {
+    "__main__": {"cli"},
+    "cli": {"config", "master", "logs", "status", "messages", "errors", "fork", "__init__"},
+    "master": {"config", "logs", "status", *SHARED},
+    "template": {"worker", "messages", "scoreboard", "fork", "kernel", "errors"},
+    "worker": {"protocols", "gateway", "logs", "messages", "scoreboard", "fork", "kernel", "errors"},
+    "gateway": {"protocols.events", "errors"},
+    "protocols": {"errors"},
+    "config": {"errors"},
+    "logs": {"errors"},
+    "status": {"scoreboard", "errors"},
+    "messages": {"errors"},
+    "scoreboard": set[str](),
+    "signals": set[str](),
+    "fork": set[str](),
+    "kernel": set[str](),
+    "errors": set[str](),
+    "__init__": set[str](),
+}
+# What runs on the pool's interpreter: the standard library alone, and Python 3.9.
+FOR_POOLS = ("template", "worker", "gateway", "protocols", "messages", "scoreboard", "fork", "kernel", "errors")
+FOR_POOLS_TOO = ("logs/access_log.py", "logs/access_codes.py", "logs/timestamp.py", "logs/__init__.py", "__init__.py")
+
+
+def is_for_pools(module: Module) -> bool:
+    return module.folder in FOR_POOLS or module.name in FOR_POOLS_TOO
+
+
+def ours(module: Module) -> set[str]:
+    """What it imports of ours, as "folder.module" or the name of a file at the top."""
+    names = {name for name in module.imported() if name.startswith("pyfpm.")}
+    return {".".join(name.split(".")[1:3]) for name in names}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=NAMES)
+def test_folders_import_only_downwards(module: Module) -> None:
+    allowed = ALLOWED[module.folder]
+    wrong = {
+        name
+        for name in ours(module)
+        if name.partition(".")[0] != module.folder
+        and name not in allowed
+        and name.partition(".")[0] not in allowed
+        and name not in {one.partition(".")[0] for one in allowed}  # the folder itself, beside a module of it
+    }
+    assert not wrong
+
+
+def test_no_arrow_goes_round() -> None:
+    """The table above has an order: nobody can be reached from whom he imports."""
+
+    def reach(folder: str, seen: set[str]) -> set[str]:
+        for name in ALLOWED[folder]:
+            below = name.partition(".")[0]
+            if below not in seen:
+                seen.add(below)
+                reach(below, seen)
+        return seen
+
+    assert [folder for folder in ALLOWED if folder in reach(folder, set())] == []
+
+
+@pytest.mark.parametrize("module", [one for one in MODULES if is_for_pools(one)], ids=lambda one: one.name)
+def test_what_pools_run_is_standard_library_and_python_3_9(module: Module) -> None:
+    foreign = {name.partition(".")[0] for name in module.imported()} - set(sys.stdlib_module_names) - {"pyfpm"}
+    assert not foreign
+    ast.parse(module.text, feature_version=(3, 9))
+
+
+def loaded_by(statement: str) -> list[str]:
+    """The modules that a fresh interpreter has after `statement`."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import json, sys; {statement}; print(json.dumps(sorted(sys.modules)))"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        timeout=60,
+    )
+    found: list[str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("entrance", ["pyfpm.master.main", "pyfpm.cli.main"])
+def test_roots_process_never_loads_what_meets_clients(entrance: str) -> None:
+    found = loaded_by(f"import {entrance}")
+    halves = tuple(f"pyfpm.{half}" for half in ("template", "worker", "gateway", "protocols"))
+    assert [name for name in found if name.startswith(halves)] == []
+
+
+def test_a_pools_process_loads_nothing_of_roots() -> None:
+    found = loaded_by("import pyfpm.template.main")
+    halves = tuple(f"pyfpm.{half}" for half in ("master", "cli", "config", "status"))
+    assert [name for name in found if name.startswith(halves)] == []
+    foreign = {"click", "psutil", "setproctitle", "tomli_w", "tomllib", "logging", "asyncio", "http", "email"}
+    assert foreign & set(found) == set(), "each of these costs every worker memory, or is not there at all"
