@@ -21,7 +21,7 @@ from pyfpm.config.values import NOWHERE, show
 from pyfpm.errors import Problem, PyfpmError, StartError
 from pyfpm.logs.access_log import compile_format
 from pyfpm.logs.files import INHERITED
-from pyfpm.master import front_way, trusted
+from pyfpm.master import front_way, logfiles, trusted
 from pyfpm.master.accounts import Identity, gid_of, identity_of, uid_of
 from pyfpm.master.interpreters import interpreter_fault
 from pyfpm.master.reach import Need, obstacle
@@ -247,7 +247,11 @@ def _user_problems(pool: PoolSettings, as_root: bool, allow_root: bool) -> list[
     chroot = pool.chroot if as_root else None
     if chroot and not os.path.isdir(chroot):
         return [_problem(pool, "chroot", f"the chroot path '{chroot}' does not exist or is not a directory")]
-    return list(_access_log_problem(pool, who))
+    problems = list(_access_log_problem(pool, who))
+    if as_root and pool.access_log is not None and logfiles.is_tenants(pool.access_log):
+        for problem in problems:
+            problem.pool = pool.name  # it is in the tenant's hands: the pool serves without it
+    return problems
 
 
 def _access_log_problem(pool: PoolSettings, who: Identity | None) -> Iterator[Problem]:
