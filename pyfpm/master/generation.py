@@ -91,8 +91,8 @@ class Tally:
     def add(self, other: Tally) -> None:
         """Count what `other` counted too."""
         peak = max(self.memory_peak, other.memory_peak)
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+        for one in fields(self):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
         self.memory_peak = peak
 
 

@@ -10,7 +10,6 @@ turn, and acts; so an event that got lost costs a turn and never a worker.
 from __future__ import annotations
 
 import math
-import os
 import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING

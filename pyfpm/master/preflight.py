@@ -21,7 +21,7 @@ from pyfpm.config.values import NOWHERE, SYSLOG, show
 from pyfpm.errors import Problem, PyfpmError, StartError
 from pyfpm.logs.access_log import compile_format
 from pyfpm.logs.files import INHERITED
-from pyfpm.master import front_way, trusted
+from pyfpm.master import front_way, logfiles, trusted
 from pyfpm.master.accounts import Identity, gid_of, identity_of, uid_of
 from pyfpm.master.interpreters import interpreter_fault
 from pyfpm.master.reach import Need, obstacle
@@ -266,10 +266,14 @@ def _tenants_file_problem(
     if who.uid == 0:
         yield from _trust_problem(pool, attribute, path)
         return
+    # In the tenant's hands it is his own trouble: the pool serves without it.
+    whose = pool.name if logfiles.is_tenants(path) else ""
     place, need = (path, Need.WRITE) if os.path.exists(path) else (os.path.dirname(path), Need.CREATE)
     if reason := _obstacle(place, who, need, None):
         advice = "in a folder that others than root can write, it is the pool's user who opens it"
-        yield _problem(pool, attribute, reason, advice)
+        problem = _problem(pool, attribute, reason, advice)
+        problem.pool = whose
+        yield problem
 
 
 # ── what lies in a tenant's hands: his own pool's trouble, and no reason to stop the others ─────────────────────────

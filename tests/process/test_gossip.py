@@ -63,6 +63,7 @@ def application(environ, start_response):
         liar.close()
     elif what == "/newlines":
         if os.fork() == 0:
+            os.nice(19)  # it is about turns, not about who gets the processor
             os.closerange(3, 1000)
             while not os.path.exists(os.path.dirname(__file__) + "/enough"):
                 os.write(1, b"\\n" * 65536)

@@ -152,10 +152,14 @@ def test_the_working_directory_and_arguments(daemon: Daemon) -> None:
 )
 def test_an_interpreter_that_is_none(daemon: Daemon, python: str, words: str) -> None:
     daemon.add_pool("www", {"python": python})
-    for options in ("-t",), ():
-        done = daemon.run(*options)
-        assert done.returncode == 78
-        assert words in done.stderr
+    done = daemon.run("-t")
+    assert done.returncode == 78
+    assert words in done.stderr
+    # At a start it is this pool's trouble, and not that of the others.
+    daemon.add_pool("shop")
+    daemon.expect(r"\[pool www\] ")
+    daemon.start()
+    assert daemon.get("/pid", pool="shop").status == 200
 
 
 def test_an_interpreter_that_is_too_old(daemon: Daemon) -> None:

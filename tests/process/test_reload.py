@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import signal
 import stat
 import time
@@ -183,7 +184,7 @@ def test_mode_and_owner_are_applied_again(daemon: Daemon) -> None:
     after = os.stat(path)
     assert stat.S_IMODE(after.st_mode) == 0o666
     assert after.st_ino == inode, "the same socket: nobody was turned away"
-    assert (after.st_uid != 0) == AS_ROOT
+    assert after.st_uid == (pwd.getpwnam(POOL_USER).pw_uid if AS_ROOT else os.getuid())
     # Somebody has changed it by hand: a reload of what did not change puts it right.
     os.chmod(path, 0o600)
     assert reload(daemon).code == 0

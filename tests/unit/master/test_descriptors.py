@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from pyfpm.config.directives import PoolSettings
+from pyfpm.config.values import Address
 from pyfpm.master import processes
 from pyfpm.master.spawn import start_template
 from pyfpm.scoreboard import Scoreboard
@@ -40,7 +41,7 @@ def test_a_template_without_its_second_pipe(monkeypatch: pytest.MonkeyPatch) -> 
     with monkeypatch.context() as patch, socket.socket() as listener, pytest.raises(OSError, match="Too many"):  # noqa: PT012
         patch.setattr(os, "pipe", lambda: exhausted() if next(asked) else pipe())
         start_template(
-            PoolSettings(name="www", app="a:b", listen="/x", pm="static", pm_max_children=1),
+            PoolSettings(name="www", app="a:b", listen=Address("unix", path="/x"), pm="static", pm_max_children=1),
             listener=listener, scoreboard=board, bell=0, generation=1, preload="no", alarm_below=0,
         )  # fmt: skip
     assert open_descriptors() == before
