@@ -75,13 +75,13 @@ def _possessions() -> dict[tuple[str, str], str]:
 def _threads() -> Iterator[tuple[tuple[str, str], str]]:
     names = {str(thread.native_id): thread.name for thread in threading.enumerate()}
     main = str(os.getpid())
-    for task in os.listdir("/proc/self/task"):
+    for task in _names_in("/proc/self/task") or names:
         if task != main:
             yield ("thread", task), f"thread {names.get(task, task)}"
 
 
 def _connections() -> Iterator[tuple[tuple[str, str], str]]:
-    for descriptor in os.listdir("/proc/self/fd"):
+    for descriptor in _names_in("/proc/self/fd"):
         try:
             target = os.readlink(f"/proc/self/fd/{descriptor}")
         except OSError:
@@ -91,10 +91,18 @@ def _connections() -> Iterator[tuple[tuple[str, str], str]]:
 
 
 def _children() -> Iterator[tuple[tuple[str, str], str]]:
-    for task in os.listdir("/proc/self/task"):
+    for task in _names_in("/proc/self/task"):
         try:
             with open(f"/proc/self/task/{task}/children") as children:
                 for pid in children.read().split():
                     yield ("child", pid), f"child process {pid}"
         except OSError:
             continue  # the thread has ended meanwhile, or a kernel without CONFIG_PROC_CHILDREN
+
+
+def _names_in(folder: str) -> list[str]:
+    """What is in a folder of /proc; nothing where there is none, as in many a chroot."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []

@@ -154,9 +154,12 @@ class Followed:
         return self.text
 
     def _take(self) -> None:
+        """As much as there is now: a file that grows while it is read must not keep us for ever."""
         assert self._file is not None
-        while piece := os.read(self._file, 1 << 16):
+        left = os.fstat(self._file).st_size - os.lseek(self._file, 0, os.SEEK_CUR)
+        while left > 0 and (piece := os.read(self._file, min(left, 1 << 20))):
             self.text += piece.decode("utf-8", "replace")
+            left -= len(piece)
 
     def wait(self, pattern: str, seconds: float = PATIENCE, start: int = 0) -> re.Match[str]:
         """Wait for `pattern` in a line that is whole; looking from the character at `start`."""
