@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pyfpm.master.generation import Common, Generation
 
 
+LAST_WORDS = 1.0  # seconds that idle old workers are waited for
+
+
 @dataclass
 class Rollover:
     """The candidate for a pool. `target` is how many workers it must have; unknown until it has proved itself."""
@@ -29,6 +32,7 @@ class Rollover:
     since: float
     done: Callable[[str], None]
     target: int | None = None
+    handed_over_at: float | None = None
 
     @property
     def is_proven(self) -> bool:
@@ -72,4 +76,11 @@ class Rollover:
         if step.retire:
             idle = [child for _, child in old.idle()]
             old.dismiss([*idle, *(child for child in staying if child not in idle)][: step.retire], now)
-        return "" if ready >= self.target and len(staying) <= step.retire else None
+        if ready < self.target or len(staying) > step.retire:
+            return None
+        # Who is told that the reload is over must not be answered by the old code any more: an idle worker can take one
+        # more connection before it hears that it is to leave.
+        self.handed_over_at = self.handed_over_at or now
+        if old.has_idle() and not deadlines.is_late(self.handed_over_at, now, LAST_WORDS):
+            return None
+        return ""

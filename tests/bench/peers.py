@@ -50,12 +50,13 @@ class Peer:
     protocol: ClassVar[str] = "fastcgi"
     script: ClassVar[str] = ""
     needs: ClassVar[list[str]] = []
+    folder_mode: ClassVar[int] = 0o777  # most servers make their socket as their user
 
     def __init__(self, place: Place) -> None:
         self.place = place
         self.folder = place.folder / self.name
         self.folder.mkdir()
-        self.folder.chmod(0o777)  # the server's user makes its socket here
+        self.folder.chmod(self.folder_mode)
         for app in ("hello.py", "hello.php"):
             shutil.copy(HERE / "apps" / app, self.folder)
         self.socket = self.folder / "socket"
@@ -218,6 +219,7 @@ class Pyfpm(Peer):
 
     name = "pyfpm"
     pools: ClassVar[int] = 1
+    folder_mode = 0o755  # root makes the socket, and opens nothing where others could write
 
     def install(self) -> str:
         self._home = self._environment("pyfpm", "click", "psutil", "setproctitle", "tomli-w", "setuptools", "wheel")

@@ -84,10 +84,10 @@ def test_the_idle_leave_after_their_time(daemon: Daemon) -> None:
 
 
 def test_who_is_asked_all_the_time_stays(daemon: Daemon) -> None:
-    add_ondemand(daemon, 1, more={"pm.process_idle_timeout": "0.3s"})
+    add_ondemand(daemon, 1, more={"pm.process_idle_timeout": "1s"})
     daemon.start()
     with Load(daemon.address(), clients=1) as load:
-        end = time.monotonic() + 1.5
+        end = time.monotonic() + 2.5
         while time.monotonic() < end:
             load.wait_answers(20)
     assert len({pid for _, pid in load.answered}) == 1

@@ -126,4 +126,4 @@ def test_no_request_is_lost_under_load(daemon: Daemon, children: int) -> None:
     with Load(daemon.address(), clients=4) as load:
         load.wait_answers(200)
     assert (load.lost, load.refused) == ([], 0)
-    assert len({pid for _, pid in load.answered}) > 10
+    assert len({pid for _, pid in load.answered}) > children + 2

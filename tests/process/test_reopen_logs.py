@@ -48,6 +48,8 @@ def test_no_line_is_lost_over_rotations_under_load(daemon: Daemon) -> None:
             daemon.wait_log("NOTICE: error log file re-opened", start=start)
             daemon.wait_log(r"NOTICE: \[pool www\] access log file re-opened", start=start)
             load.wait_answers(20)
+        while not access_log.stat().st_size:  # each worker changes over between two of its requests
+            load.wait_answers(1)
     assert sorted(daemon.workers()) == workers
     assert load.lost == []
     assert daemon.stop() == 0

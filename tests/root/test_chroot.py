@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pwd
 import re
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness.interpreters import AS_ROOT, interpreters, usual
+from tests.harness.interpreters import AS_ROOT, POOL_USER, usual
 from tests.harness.stage import open_to_all
 
 if TYPE_CHECKING:
@@ -41,22 +42,40 @@ def build_jail(daemon: Daemon) -> Path:
                 shutil.copy(needed, place)
     shutil.copytree(daemon.stage.package, jail / str(daemon.stage.package).lstrip("/"))
     shutil.copytree(daemon.app_folder, jail / "srv")
-    shutil.copytree(daemon.gate.folder, jail / "gate", ignore=lambda *_: ["inside", "leave", "meeting"])
     open_to_all(jail)
     return jail
 
 
+# There is no /proc in the jail, which apps.py would look at.
+JAILED = """
+import json, os, sys
+
+def application(environ, start_response):
+    start_response("200 OK", [])
+    found = {"cwd": os.getcwd(), "root": sorted(os.listdir("/")), "uid": os.getresuid(), "groups": os.getgroups()}
+    return [json.dumps(dict(found, path=sys.path[0])).encode()]
+"""
+
+
 def test_a_pool_in_a_jail(daemon: Daemon) -> None:
-    assert interpreters()
+    daemon.write_app("jailed.py", JAILED)
     jail = build_jail(daemon)
-    daemon.add_pool("www", {"chroot": jail, "chdir": "/srv", "python": SYSTEM})
+    daemon.add_pool("www", {"app": "jailed:application", "chroot": jail, "chdir": "/srv", "python": SYSTEM})
     daemon.add_pool("shop")
     assert daemon.run("-t").returncode == 0
     daemon.start()
-    process = json.loads(daemon.get("/process").body)
-    assert process["cwd"] == "/srv"
-    assert process["path"][0] == "/srv"
-    assert process["groups"] == [33]
-    assert process["uid"] == [33] * 3
-    assert json.loads(daemon.get("/setuid").body) == []
+    found = json.loads(daemon.get("/").body)
+    uid = pwd.getpwnam(POOL_USER).pw_uid
+    assert (found["cwd"], found["path"], found["uid"]) == ("/srv", "/srv", [uid] * 3)
+    assert found["root"] == sorted(path.name for path in jail.iterdir())
+    assert 0 not in found["groups"]
     assert json.loads(daemon.get("/process", pool="shop").body)["cwd"] == str(daemon.app_folder)
+
+
+def test_what_is_not_in_the_jail_is_named(daemon: Daemon) -> None:
+    jail = build_jail(daemon)
+    shutil.rmtree(jail / "srv")
+    daemon.add_pool("www", {"chroot": jail, "chdir": "/srv", "python": SYSTEM})
+    done = daemon.run("-t")
+    assert done.returncode == 78
+    assert "/srv" in done.stderr

@@ -26,6 +26,7 @@ class Played:
         self.trouble = ""
         self.explanation = ""
         self.proofs = 0
+        self.lingering = False  # one that was dismissed has not heard of it yet
 
     @property
     def children(self) -> list[int]:
@@ -53,6 +54,9 @@ class Played:
 
     def idle(self) -> list[tuple[float, int]]:
         return [(0.0, child) for child in self.staying()]
+
+    def has_idle(self) -> bool:
+        return self.ready > 0 or self.lingering
 
     def dismiss(self, children: Iterable[int], _now: float) -> None:
         self.ready -= len(list(children))
@@ -96,6 +100,17 @@ def test_it_ends_with_as_many_as_there_were(most: int) -> None:
     assert outcome == ""
     assert (old.ready, new.ready) == (0, most)
     assert new.proofs == 1
+
+
+def test_it_is_not_over_while_an_old_worker_could_answer() -> None:
+    old, new = Played(1), Played()
+    one = rollover(new, 1)
+    old.lingering = True
+    for _ in range(6):
+        assert step(one, old) is None
+        new.come_up()
+    old.lingering = False
+    assert step(one, old) == ""
 
 
 def test_an_empty_pool_gets_one() -> None:
