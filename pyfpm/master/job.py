@@ -67,9 +67,10 @@ class Job:
                 request.progress(text)
 
     def tell_the_end(self) -> None:
-        """Tell everybody who waits what came of what he asked for."""
+        """Tell everybody who waits what came of what he asked for: by name, not in the order in which it happened."""
+        outcomes = sorted(self.outcomes, key=lambda outcome: outcome.pool)
         for request in self.waiting:
-            seen = [outcome for outcome in self.outcomes if not request.pools or outcome.pool in ("", *request.pools)]
+            seen = [outcome for outcome in outcomes if not request.pools or outcome.pool in ("", *request.pools)]
             request.answer([outcome.text for outcome in seen if not outcome.is_refusal])
             refusals = [_as_seen(outcome, request) for outcome in seen if outcome.is_refusal]
             if refusals:

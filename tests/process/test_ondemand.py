@@ -86,6 +86,7 @@ def test_the_idle_leave_after_their_time(daemon: Daemon) -> None:
 def test_who_is_asked_all_the_time_stays(daemon: Daemon) -> None:
     add_ondemand(daemon, 1, more={"pm.process_idle_timeout": "1s"})
     daemon.start()
+    daemon.expect(r"pm\.max_children")  # a client that comes again before the worker is back from accept() waits
     with Load(daemon.address(), clients=1) as load:
         end = time.monotonic() + 2.5
         while time.monotonic() < end:
