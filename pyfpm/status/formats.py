@@ -1,7 +1,6 @@
 """A snapshot as text, HTML, XML, JSON or OpenMetrics: PHP-FPM's fields, names, types and order, then ours.
 
-Runs in: worker that answers a status request, Python 3.9 and up.   Pure: no system call, no clock, no log (but for the
-time zone of dates, as in PHP-FPM).
+Runs in: worker that answers a status request, Python 3.9 and up.   Not pure: dates are in local time, as PHP-FPM's.
 Fails by: nothing.
 
 What is unknown is `unknown` in text, HTML and XML, `null` in JSON, and no sample at all in OpenMetrics. Those who read

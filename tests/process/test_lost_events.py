@@ -42,7 +42,7 @@ def read_badly(reader):
 
 loop.Loop.watch = watch_badly
 master.read_signals = read_badly
-processes.reap = lambda: reap() if next(turn) % 2 else []
+processes.reap = lambda *details: reap(*details) if next(turn) % 2 else []
 main()
 """
 
