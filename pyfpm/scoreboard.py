@@ -1,6 +1,6 @@
-"""How to count: one shared memory per pool, a slot per worker, a stage per slot.
+"""How to count: one shared memory per generation, a slot per worker, a stage per slot.
 
-Runs in: master (reads slots, writes the facts), workers (each writes its own slot), Python 3.9 and up.
+Runs in: master (reads slots, writes weights and facts), workers (each writes its own slot), Python 3.9 and up.
 Fails by: OSError when the memory cannot be made or mapped. A slot's content never fails a reader: it is gossip.
 
 Nobody takes a lock. A slot is written by its worker alone; a reader may see a torn slot and must not mind. The memory
@@ -15,68 +15,41 @@ import mmap
 import os
 import struct
 
+from pyfpm.facts import SIZE as FACTS_SIZE
+from pyfpm.facts import Facts
+from pyfpm.histogram import CELLS
+
 # Stages, in the order of a request's life. Plain integers: a worker stores one in a few nanoseconds.
 FREE, CREATING, IDLE, READING, RUNNING, ENDING, FINISHING = range(7)
 STAGE_NAMES = ("Free", "Creating", "Idle", "Reading headers", "Running", "Ending", "Finishing")
 
 IN_REQUEST = (RUNNING, ENDING, FINISHING)  # somebody would miss the worker
 
-SLOT_SIZE = 1024
+SLOT_SIZE = 1344
 URI_SIZE = 768
 USER_SIZE = 32
 _METHOD_AT = 96
 _METHOD_SIZE = 16
 
-# The memory begins with the alarm flag, then a byte a slot for its stage: so "how many are idle" is one look at a few
-# bytes that lie side by side. The slots follow, each on cache lines of its own, and last come the facts.
+# The memory begins with the alarm flag and the mark, then a byte a slot for its stage: so "how many are idle" is one
+# look at a few bytes that lie side by side. The slots follow, each on cache lines of its own, then what the master
+# writes: a weight for each slot, and the facts.
 _ALARM_AT = 0
+_MARK_AT = 8
 _STAGES_AT = 64
 
 # Index of each 64-bit field within a slot.
-SINCE, NUMBER, SERVED, PID, GENERATION, DURATION, BORN, LENGTH, CPU, MEMORY, DEADLINE = range(11)
+SINCE, NUMBER, SERVED, PID, GENERATION, DURATION, BORN, LENGTH, CPU, MEMORY, DEADLINE, SHED = range(12)
 _NUMBERS = struct.Struct("<6Q")
 _MORE_NUMBERS = struct.Struct("<4Q")
-_DEADLINE = struct.Struct("<Q")
+_ONE_NUMBER = struct.Struct("<Q")
 _REQUEST = struct.Struct(f"<{_METHOD_SIZE}s{URI_SIZE}s{USER_SIZE}s")
 _ORIGIN_AT = _METHOD_AT + _REQUEST.size
+_HISTOGRAM = struct.Struct(f"<{CELLS}Q")
 _ORIGIN = struct.Struct("<64s48s")  # script, client: a path loses its beginning, where paths are alike
 
-# The facts: what is known of the pool beyond this memory's slots, in the order of their places. The master writes them
-# for whoever answers a status request; it never reads them again, for the pool's processes can write here too.
-FACTS = (
-    "start_time",  # of the pool: seconds since 1970, and nanoseconds of CLOCK_MONOTONIC
-    "started",
-    "generation",
-    "accepted_elsewhere",  # by workers that are gone, or of another generation; the same for those below
-    "idle_elsewhere",
-    "active_elsewhere",
-    "queue",  # connections that wait now, at most so far, and how many may
-    "queue_max",
-    "queue_limit",
-    "max_active",
-    "max_children_reached",
-    "slow",
-    "recycled",
-    "crashed",
-    "killed",
-    "memory_peak",  # of workers that are gone, bytes
-    "busy_1",  # share of pm.max_children at work over 1, 5 and 15 minutes, in millionths
-    "busy_5",
-    "busy_15",
-    "manager",  # index in MANAGERS
-    "max_children",
-    "max_requests",
-    "max_memory",  # bytes
-    "max_lifetime",  # milliseconds
-    "reload_time",  # when the last reload ended, seconds since 1970
-)
-MANAGERS = ("static", "dynamic", "ondemand")
-UNKNOWN = -1
-_FACTS = struct.Struct(f"<Q{len(FACTS)}q256s")  # first a count that is odd while they are being written
-_FACTS_SIZE = 512
-_SEQUENCE = struct.Struct("<Q")
-_LARGEST = (1 << 63) - 1
-_TRIES = 100  # to read facts that nobody is writing; a master that died in the middle must not hold a reader up
+_DURATIONS_AT = _ORIGIN_AT + _ORIGIN.size
+_WAITS_AT = _DURATIONS_AT + 8 * CELLS
 
 
 class Reading:
@@ -87,7 +60,7 @@ class Reading:
 
     __slots__ = (
         "born", "cpu", "deadline", "duration", "generation", "length", "memory", "method", "number", "pid", "served",
-        "since", "stage", "uri", "user",
+        "shed", "since", "stage", "uri", "user", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -108,15 +81,18 @@ class Reading:
         self.cpu = 0  # microseconds that the last request took; it and `memory` only where there is a status page
         self.memory = 0  # bytes, the worker's peak
         self.deadline = 0  # nanoseconds, CLOCK_MONOTONIC; only where requests have a time limit
+        self.shed = 0  # requests that were refused because they had waited too long
+        self.weight = 0  # bytes: its share of memory (PSS), as weighed by the master; 0 while it was not
 
 
 class Scoreboard:
     """The memory of one generation of a pool, as the master sees it and as a template hands it on."""
 
-    def __init__(self, descriptor: int, slots: int) -> None:
+    def __init__(self, descriptor: int, slots: int, access: int = mmap.PROT_READ | mmap.PROT_WRITE) -> None:
         self.descriptor = descriptor
         self.slots = slots
-        self.memory = mmap.mmap(descriptor, _size(slots), mmap.MAP_SHARED)
+        self.memory = mmap.mmap(descriptor, _size(slots), mmap.MAP_SHARED, access)
+        self.facts = Facts(self.memory, _facts_at(slots))
 
     @classmethod
     def create(cls, name: str, slots: int) -> Scoreboard:
@@ -156,16 +132,22 @@ class Scoreboard:
     def read_numbers(self, slot: int) -> Reading:
         """All numbers of a slot, those included that only a status page shows."""
         reading = self.read(slot)
-        start = self._start(slot)
-        reading.born, reading.length, reading.cpu, reading.memory = _MORE_NUMBERS.unpack_from(
-            self.memory, start + 8 * BORN
-        )
+        memory, start = self.memory, self._start(slot)
+        reading.born, reading.length, reading.cpu, reading.memory = _MORE_NUMBERS.unpack_from(memory, start + 8 * BORN)
+        (reading.shed,) = _ONE_NUMBER.unpack_from(memory, start + 8 * SHED)
+        (reading.weight,) = _ONE_NUMBER.unpack_from(memory, self._weight_at(slot))
         return reading
+
+    def read_histograms(self, slot: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """How long the requests of a slot's worker took, and how long they had waited before."""
+        start = self._start(slot)
+        durations = _HISTOGRAM.unpack_from(self.memory, start + _DURATIONS_AT)
+        return durations, _HISTOGRAM.unpack_from(self.memory, start + _WAITS_AT)
 
     def read_timed(self, slot: int) -> Reading:
         """The numbers of a slot, and until when its request may take."""
         reading = self.read(slot)
-        (reading.deadline,) = _DEADLINE.unpack_from(self.memory, self._start(slot) + 8 * DEADLINE)
+        (reading.deadline,) = _ONE_NUMBER.unpack_from(self.memory, self._start(slot) + 8 * DEADLINE)
         return reading
 
     def read_origin(self, slot: int) -> tuple[str, str]:
@@ -179,34 +161,29 @@ class Scoreboard:
         idle = stages.count(IDLE)
         return idle, self.slots - idle - stages.count(FREE) - stages.count(CREATING)
 
-    def write_facts(self, facts: dict[str, int], note: str) -> None:
-        """Master: the facts, and how the last reload went. What a number cannot hold is cut."""
-        at = self._facts_at()
-        (before,) = _SEQUENCE.unpack_from(self.memory, at)
-        sequence = (before | 1) & 0xFFFFFFFF
-        _SEQUENCE.pack_into(self.memory, at, sequence)
-        numbers = [min(max(facts.get(name, UNKNOWN), UNKNOWN), _LARGEST) for name in FACTS]
-        _FACTS.pack_into(self.memory, at, sequence, *numbers, note.encode("utf-8", "replace"))
-        _SEQUENCE.pack_into(self.memory, at, sequence + 1)
+    def weigh(self, slot: int, weight: int) -> None:
+        """Master: note how much memory the worker of a slot has, in bytes."""
+        _ONE_NUMBER.pack_into(self.memory, self._weight_at(slot), weight)
 
-    def read_facts(self) -> tuple[dict[str, int], str]:
-        """The facts and the note; all of them unknown until the master has written any."""
-        for _ in range(_TRIES):
-            sequence, *numbers, note = _FACTS.unpack_from(self.memory, self._facts_at())
-            if sequence % 2 == 0 and (sequence,) == _SEQUENCE.unpack_from(self.memory, self._facts_at()):
-                break
-        if not sequence:
-            numbers = [UNKNOWN] * len(FACTS)
-        return dict(zip(FACTS, numbers)), note.rstrip(b"\0").decode("utf-8", "replace")
+    def set_mark(self, mark: int) -> None:
+        """Master: connections up to the `mark`-th have waited too long (see Slot.is_behind); 0 for none."""
+        _ONE_NUMBER.pack_into(self.memory, _MARK_AT, mark)
 
-    def _facts_at(self) -> int:
-        return _slots_at(self.slots) + self.slots * SLOT_SIZE
+    def begun(self) -> int:
+        """How many connections the workers that have slots here have taken up."""
+        return sum([_ONE_NUMBER.unpack_from(self.memory, self._start(slot) + 8 * NUMBER)[0] for slot in self.taken()])
+
+    def taken(self) -> list[int]:
+        """The slots that have a worker."""
+        stages = self.memory[_STAGES_AT : _STAGES_AT + self.slots]
+        return [slot for slot, stage in enumerate(stages) if stage != FREE]
 
     def clear(self, slot: int) -> None:
         """Make a slot free again, after its worker has gone."""
         start = self._start(slot)
         self.memory[_STAGES_AT + slot] = FREE
         self.memory[start : start + SLOT_SIZE] = bytes(SLOT_SIZE)
+        self.weigh(slot, 0)
 
     def show(self, slot: int, stage: int) -> None:
         """Master: set the stage of a slot that has no worker of ours to do it."""
@@ -223,13 +200,24 @@ class Scoreboard:
     def _start(self, slot: int) -> int:
         return _slots_at(self.slots) + slot * SLOT_SIZE
 
+    def _weight_at(self, slot: int) -> int:
+        return _weights_at(self.slots) + slot * _ONE_NUMBER.size
+
 
 def _slots_at(slots: int) -> int:
     return _STAGES_AT + (slots + 63) // 64 * 64
 
 
+def _weights_at(slots: int) -> int:
+    return _slots_at(slots) + slots * SLOT_SIZE
+
+
+def _facts_at(slots: int) -> int:
+    return _weights_at(slots) + slots * _ONE_NUMBER.size
+
+
 def _size(slots: int) -> int:
-    return _slots_at(slots) + slots * SLOT_SIZE + _FACTS_SIZE
+    return _facts_at(slots) + FACTS_SIZE
 
 
 class Slot:
@@ -242,6 +230,9 @@ class Slot:
         self.scoreboard = scoreboard
         self.numbers = whole[start : start + _METHOD_AT].cast("Q")
         self.stages = whole[_STAGES_AT : _STAGES_AT + scoreboard.slots]
+        self.durations = whole[start + _DURATIONS_AT : start + _WAITS_AT].cast("Q")  # histograms of its requests
+        self.waits = whole[start + _WAITS_AT : start + _WAITS_AT + 8 * CELLS].cast("Q")
+        self._mark = whole[_MARK_AT : _MARK_AT + 8].cast("Q")
         self._texts = whole[start + _METHOD_AT : start + SLOT_SIZE]
         self._memory = scoreboard.memory
         self._stages_end = _STAGES_AT + scoreboard.slots
@@ -256,6 +247,14 @@ class Slot:
             memory[_ALARM_AT] = 0
             return True
         return False
+
+    def is_behind(self) -> bool:
+        """Whether the connection just taken up has waited too long: it is one of those that the master has marked.
+
+        Connections are taken up in the order of their coming, so the count of all taken up is this one's place.
+        """
+        mark: int = self._mark[0]
+        return mark != 0 and self.scoreboard.begun() <= mark
 
     def show_request(self, method: str, uri: str, user: str | None) -> None:
         """Show which request is in hand; texts are cut, and latin-1 as everything in a WSGI environ."""

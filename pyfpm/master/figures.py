@@ -10,14 +10,16 @@ each say what there is elsewhere, on the others and of workers that are gone.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyfpm.master.generation import Tally
-from pyfpm.scoreboard import MANAGERS, UNKNOWN
+from pyfpm.facts import MANAGERS, STEP, TEMPLATES, UNKNOWN, History
+from pyfpm.master.tally import Tally
 from pyfpm.status.shares import averaged
 
 if TYPE_CHECKING:
     from pyfpm.master.backlog import Backlog, Queue
+    from pyfpm.master.generation import Generation
     from pyfpm.master.pools import Pool
     from pyfpm.status.shares import Shares
 
@@ -37,6 +39,9 @@ class Figures:
         self._started = time.monotonic_ns()
         self._shares: Shares = (0.0, 0.0, 0.0)
         self._reload_time = UNKNOWN
+        self._history = History()
+        self._step = 0
+        self._begun = 0  # requests, until the last step
         self._last: float | None = None
         self._known: tuple[object, ...] = ()
 
@@ -73,7 +78,18 @@ class Figures:
         self.max_active = max(self.max_active, active)
         elapsed = INTERVAL if self._last is None else now - self._last
         age = now - self._started / 1e9
-        self._shares = averaged(self._shares, active / pool.settings.pm_max_children, elapsed, age)
+        share = active / pool.settings.pm_max_children
+        self._shares = averaged(self._shares, share, elapsed, age)
+        if (step := int(now / STEP)) != self._step:
+            self._step = step
+            self._remember(pool, share)
+
+    def _remember(self, pool: Pool, share: float) -> None:
+        """A step of the pool's history has ended."""
+        begun = self.tally(pool).begun + sum(generation.scoreboard.begun() for generation in pool.generations())
+        queue = UNKNOWN if self.queue is None else self.queue.waiting
+        self._history.put(self._step, max(0, begun - self._begun), queue, int(share * 1e6))
+        self._begun = begun
 
     def _write(self, pool: Pool) -> None:
         settings = pool.settings
@@ -88,11 +104,13 @@ class Figures:
             "max_active": self.max_active,
             "max_children_reached": pool.times_at_limit,
             "slow": tally.slow,
+            "timed_out": tally.timed_out,
             "recycled": tally.recycled,
             "crashed": tally.crashed,
             "killed": tally.killed,
             "memory_peak": tally.memory_peak,
             "manager": MANAGERS.index(settings.pm),
+            "template": TEMPLATES.index(pool.current.templates.state),
             "max_children": settings.pm_max_children,
             "max_requests": settings.pm_max_requests,
             "max_memory": settings.pm_max_memory.bytes,
@@ -100,11 +118,35 @@ class Figures:
             "reload_time": self._reload_time,
         }
         facts |= {f"busy_{minutes}": int(share * 1e6) for minutes, share in zip((1, 5, 15), self._shares, strict=True)}
-        counts = {generation: generation.scoreboard.count() for generation in pool.generations()}
-        # There is more than one during a reload only: the ordinary turn need not read every slot.
-        begun = {generation: generation.begun() for generation in counts} if len(counts) > 1 else {pool.current: 0}
-        for generation, (idle, active) in counts.items():
-            facts["idle_elsewhere"] = sum(count[0] for count in counts.values()) - idle
-            facts["active_elsewhere"] = sum(count[1] for count in counts.values()) - active
-            facts["accepted_elsewhere"] = tally.begun + sum(begun.values()) - begun[generation]
-            generation.scoreboard.write_facts(facts, pool.last_reload)
+        history = bytes(self._history)
+        for generation in pool.generations():
+            elsewhere = _elsewhere(pool, generation, tally)
+            here = {
+                "accepted_elsewhere": elsewhere.begun,
+                "idle_elsewhere": elsewhere.idle,
+                "active_elsewhere": elsewhere.active,
+                "shed_elsewhere": elsewhere.shed,
+            }
+            generation.scoreboard.facts.write({**facts, **here}, pool.last_reload, elsewhere.durations, elsewhere.waits)
+            generation.scoreboard.facts.write_history(history)
+
+
+@dataclass
+class _Elsewhere(Tally):
+    """What one scoreboard cannot tell: of workers that are gone, and of those of other generations."""
+
+    idle: int = 0
+    active: int = 0
+
+
+def _elsewhere(pool: Pool, generation: Generation, gone: Tally) -> _Elsewhere:
+    found = _Elsewhere()
+    found.add(gone)
+    # There is more than one during a reload only: the ordinary turn need not read every slot.
+    for board in (other.scoreboard for other in pool.generations() if other is not generation):
+        idle, active = board.count()
+        found.idle += idle
+        found.active += active
+        for slot in board.taken():
+            found.count(board, slot, board.read_numbers(slot))
+    return found

@@ -17,7 +17,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pyfpm import messages
@@ -33,6 +33,7 @@ from pyfpm.master.overtime import Overtime
 from pyfpm.master.quota import Quota
 from pyfpm.master.sizing import Census
 from pyfpm.master.spawn import Spawned, start_template, trace_signal
+from pyfpm.master.tally import Tally
 from pyfpm.master.templates import Templates
 from pyfpm.scoreboard import IDLE, IN_REQUEST, READING, Scoreboard
 
@@ -73,27 +74,6 @@ class Common:
     log: ErrorLog
     loop: Loop
     quota: Quota = field(default_factory=Quota)
-
-
-@dataclass
-class Tally:
-    """What became of a generation's workers that are no more."""
-
-    requests: int = 0  # answered
-    begun: int = 0
-    recycled: int = 0
-    crashed: int = 0
-    killed: int = 0
-    slow: int = 0  # requests over the slow log's limit
-    timed_out: int = 0  # and over their time, and ended
-    memory_peak: int = 0  # bytes, of any worker
-
-    def add(self, other: Tally) -> None:
-        """Count what `other` counted too."""
-        peak = max(self.memory_peak, other.memory_peak)
-        for one in fields(self):
-            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
-        self.memory_peak = peak
 
 
 class Generation:
@@ -396,10 +376,7 @@ class Generation:
         how = f"{child.label()} {processes.describe_end(end)} after {lived:.6f} seconds from start"
         how += processes.describe_crash(end)
         last = self.scoreboard.read_whole(child.slot)
-        served = last.served
-        self.tally.requests += served
-        self.tally.begun += last.number
-        self.tally.memory_peak = max(self.tally.memory_peak, last.memory)
+        self.tally.count(self.scoreboard, child.slot, last)
         self._forget(child)
         if end.by and last.stage in IN_REQUEST:
             how += f', in the middle of "{last.method} {last.uri}"'

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from pyfpm.logs.error_log import ErrorLog
     from pyfpm.master.children import Child, Children
-    from pyfpm.master.generation import Tally
     from pyfpm.master.loop import Loop
+    from pyfpm.master.tally import Tally
     from pyfpm.scoreboard import Reading, Scoreboard
 
 # The exception waits so long for the stacks, or they would show the clean-up.

@@ -56,6 +56,15 @@ class Templates:
         """It can fork workers."""
         return self.current is not None and self.current.ready and self.current.finished_since is None
 
+    @property
+    def state(self) -> str:
+        """In one of the words of facts.TEMPLATES."""
+        if self.has_loaded:
+            return "ready"
+        if self.current is not None and self.current.finished_since is None:
+            return "loading"
+        return "failed" if self.failures.streak.failures else "none"
+
     def may_start(self, now: float) -> bool:
         return self.current is not None or self.failures.streak.allows(now)
 

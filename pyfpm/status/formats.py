@@ -14,7 +14,7 @@ import time
 from functools import lru_cache
 
 from pyfpm.status.metrics import openmetrics
-from pyfpm.status.snapshot import Process, Snapshot
+from pyfpm.status.snapshot import FIELDS, Process, Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ DATE = "%d/%b/%Y:%H:%M:%S %z"
 LIST = "processes"
 
 # A field's name as PHP-FPM spells it; `request URI` has capitals in the text format alone.
-_POOL = [(name, name.replace("_", " ")) for name in Snapshot._fields if name != LIST]
+_POOL = [(name, name.replace("_", " ")) for name in FIELDS]
 _PROCESS = [(name, name.replace("_", " ")) for name in Process._fields]
 _PROCESS_KEYS = [key for _, key in _PROCESS]
 _TAGS = [name.replace("_", "-") for name in Process._fields]

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections import namedtuple
 
-from pyfpm.scoreboard import CREATING, FREE, IDLE, MANAGERS, STAGE_NAMES
+from pyfpm.facts import MANAGERS, STEP, STEPS, TEMPLATES, Step
+from pyfpm.histogram import added
+from pyfpm.scoreboard import CREATING, FREE, IDLE, STAGE_NAMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ Process = namedtuple(
         "last_request_memory",  # bytes
         # Ours:
         "generation",
+        "pss",  # bytes of memory, its share of what is shared included
     ),
 )
 Process.__doc__ = "One worker: PHP-FPM's fields in its order, then ours."
@@ -75,13 +78,21 @@ Snapshot = namedtuple(
         "recycled_processes",
         "crashed_processes",
         "killed_processes",
+        "timed_out_requests",
+        "shed_requests",
+        "template",
         "busy_share_1m",
         "busy_share_5m",
         "busy_share_15m",
+        # And what is no field of a page, but lies behind some:
+        "durations",  # histograms, see pyfpm/histogram.py
+        "waits",
+        "history",  # of the last ten minutes: a facts.Step for each step, None for those that nobody has kept
         "processes",
     ),
 )
-Snapshot.__doc__ = "A pool: PHP-FPM's fields in its order, then ours, and `processes`. None is what is unknown."
+Snapshot.__doc__ = "A pool: PHP-FPM's fields in its order, then ours, and what is behind them. None is what is unknown."
+FIELDS = Snapshot._fields[: Snapshot._fields.index("durations")]
 
 
 def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, full: bool = True) -> Snapshot:
@@ -89,22 +100,25 @@ def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, ful
 
     The processes are left out unless it is to be `full`.
     """
-    found, note = scoreboard.read_facts()
-    facts = {name: value if value >= 0 else None for name, value in found.items()}
+    known = scoreboard.facts.read()
+    facts = {name: value if value >= 0 else None for name, value in known.numbers.items()}
     read = scoreboard.read_whole if full else scoreboard.read_numbers
-    readings = [read(slot) for slot in range(scoreboard.slots) if scoreboard.stage(slot) != FREE]
+    taken = scoreboard.taken()
+    readings = [read(slot) for slot in taken]
+    durations, waits = known.durations, known.waits
+    for mine, theirs in map(scoreboard.read_histograms, taken):
+        durations, waits = added(durations, mine), added(waits, theirs)
     idle = sum(reading.stage == IDLE for reading in readings)
     active = sum(reading.stage not in (FREE, CREATING, IDLE) for reading in readings)
     idle += facts["idle_elsewhere"] or 0
     active += facts["active_elsewhere"] or 0
-    manager = facts["manager"]
     started = facts["started"]
     peak = max([reading.memory for reading in readings] + [facts["memory_peak"] or 0])
     lifetime = facts["max_lifetime"]
     shares = [None if share is None else share / 1e6 for share in (facts["busy_1"], facts["busy_5"], facts["busy_15"])]
     return Snapshot(
         pool=clean(pool),
-        process_manager=MANAGERS[manager] if manager is not None and manager < len(MANAGERS) else "unknown",
+        process_manager=_word(MANAGERS, facts["manager"]) or "unknown",
         start_time=_date(facts["start_time"]),
         start_since=None if started is None else max(0, now - started) // NANOSECONDS,
         accepted_conn=sum(reading.number for reading in readings) + (facts["accepted_elsewhere"] or 0),
@@ -123,16 +137,33 @@ def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, ful
         max_memory=facts["max_memory"],
         max_lifetime=None if lifetime is None else lifetime / 1000,
         generation=facts["generation"],
-        last_reload=clean(note) if facts["reload_time"] is not None else "none",
+        last_reload=clean(known.note) if facts["reload_time"] is not None else "none",
         last_reload_time=_date(facts["reload_time"]),
         recycled_processes=facts["recycled"],
         crashed_processes=facts["crashed"],
         killed_processes=facts["killed"],
+        timed_out_requests=facts["timed_out"],
+        shed_requests=sum(reading.shed for reading in readings) + (facts["shed_elsewhere"] or 0),
+        template=_word(TEMPLATES, facts["template"]),
         busy_share_1m=shares[0],
         busy_share_5m=shares[1],
         busy_share_15m=shares[2],
+        durations=durations,
+        waits=waits,
+        history=_history(scoreboard, now),
         processes=tuple(_process(reading, app, wall, now) for reading in readings) if full else (),
     )
+
+
+def _word(words: tuple[str, ...], index: Known) -> str | None:
+    return words[index] if index is not None and index < len(words) else None
+
+
+def _history(scoreboard: Scoreboard, now: int) -> tuple[Step | None, ...]:
+    """The steps that are over, the oldest first."""
+    steps = scoreboard.facts.read_history()
+    last = now // (STEP * NANOSECONDS)
+    return tuple([steps.get(number) for number in range(last - STEPS + 1, last + 1)])
 
 
 def _date(seconds: Known) -> Known:
@@ -161,6 +192,7 @@ def _process(reading: Reading, app: str, wall: float, now: int) -> Process:
         last_request_cpu=round(cpu, 2),
         last_request_memory=reading.memory if idle else 0,
         generation=reading.generation,
+        pss=reading.weight or None,
     )
 
 

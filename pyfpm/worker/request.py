@@ -14,6 +14,7 @@ import time
 from pyfpm.errors import ApplicationError, PeerError, PeerGone, RequestTimeout
 from pyfpm.gateway.environ import complete
 from pyfpm.gateway.response import Response
+from pyfpm.histogram import observe
 from pyfpm.logs.access_log import Entry, compile_format, is_suppressed, wants_cpu, wants_memory
 from pyfpm.protocols import fastcgi
 from pyfpm.scoreboard import CPU, DEADLINE, DURATION, ENDING, FINISHING, LENGTH, MEMORY, RUNNING, SERVED
@@ -46,6 +47,7 @@ class Desk:
         self._application = application
         self._mount: str = settings["mount"]
         self._slot = slot
+        self._durations = slot.durations
         self._connection = connection
         self._mailbox = mailbox
         self._response = Response(connection.send, fastcgi.head, fastcgi.whole, fastcgi.stdout, fastcgi.end)
@@ -103,6 +105,7 @@ class Desk:
             slot.stages[slot.own] = ENDING
             self.served = numbers[SERVED] = self.served + 1
             numbers[DURATION] = duration = time.monotonic_ns() - accepted
+            observe(self._durations, duration)
             if self._measured:
                 self._measure()
             if log is not None:

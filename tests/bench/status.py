@@ -45,7 +45,7 @@ def seconds(call: Callable[[], object], calls: int = 1) -> float:
 def pages() -> bool:
     """Print what each page takes; whether all are within the budget."""
     board = Scoreboard.create("bench", WORKERS)
-    board.write_facts(FACTS, "ok")
+    board.facts.write(FACTS, "ok")
     for own in range(WORKERS):
         seat(board, own, RUNNING if own % 3 else IDLE, f"/shop/{own}?page=<{own}>&q=caf\u00c3\u00a9" * 4, "anna")
     good = True

@@ -11,21 +11,23 @@ import pytest
 
 from tests.rules.source import MODULES, NAMES, ROOT, Module
 
-SHARED = {"errors", "messages", "scoreboard", "signals", "fork", "kernel", "__init__"}
+SHARED = {"errors", "messages", "scoreboard", "facts", "histogram", "signals", "fork", "kernel", "__init__"}
 # Who may import whom; everybody may import from his own folder. "gateway.events" style names narrow it to one module.
 ALLOWED = {
     "__main__": {"cli"},
     "cli": {"config", "master", "logs", "status", "messages", "errors", "fork", "__init__"},
     "master": {"config", "logs", "status", *SHARED},
     "template": {"worker", "messages", "scoreboard", "fork", "kernel", "errors"},
-    "worker": {"protocols", "gateway", "status", "logs", "messages", "scoreboard", "fork", "kernel", "errors"},
+    "worker": {"protocols", "gateway", "status", "logs", "messages", "scoreboard", "histogram", "fork", "kernel", "errors"},
     "gateway": {"protocols.events", "errors"},
     "protocols": {"errors"},
     "config": {"errors"},
     "logs": {"errors"},
-    "status": {"scoreboard", "errors"},
+    "status": {"scoreboard", "facts", "histogram", "errors"},
     "messages": {"errors"},
-    "scoreboard": set[str](),
+    "scoreboard": {"facts", "histogram"},
+    "facts": {"histogram"},
+    "histogram": set[str](),
     "signals": set[str](),
     "fork": set[str](),
     "kernel": set[str](),
@@ -33,7 +35,10 @@ ALLOWED = {
     "__init__": {"errors"},
 }
 # What runs on the pool's interpreter: the standard library alone, and Python 3.9.
-FOR_POOLS = ("template", "worker", "gateway", "protocols", "messages", "scoreboard", "fork", "kernel", "errors")
+FOR_POOLS = (
+    "template", "worker", "gateway", "protocols", "messages", "scoreboard", "facts", "histogram", "fork", "kernel",
+    "errors",
+)  # fmt: skip
 FOR_POOLS_TOO = (
     "logs/access_log.py", "logs/access_codes.py", "logs/timestamp.py", "logs/__init__.py", "__init__.py",
     "status/__init__.py", "status/formats.py", "status/metrics.py", "status/snapshot.py",

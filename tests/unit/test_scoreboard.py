@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pyfpm import facts
 from pyfpm.scoreboard import (
     FINISHING,
     FREE,
@@ -20,6 +21,7 @@ from pyfpm.scoreboard import (
     RUNNING,
     SERVED,
     SINCE,
+    SLOT_SIZE,
     STAGE_NAMES,
     Scoreboard,
     Slot,
@@ -90,12 +92,12 @@ def test_slots_that_do_not_exist_are_not_counted_as_idle(board: Scoreboard) -> N
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.binary(min_size=1024, max_size=1024), st.integers(0, 255))
+@given(st.binary(min_size=SLOT_SIZE, max_size=SLOT_SIZE), st.integers(0, 255))
 def test_no_content_of_a_slot_fails_its_reader(board: Scoreboard, content: bytes, stage: int) -> None:
     memory = mmap.mmap(board.descriptor, 0)
     memory[64 + 3] = stage
-    start = len(memory) - 512 - (70 - 3) * 1024  # the facts come last
-    memory[start : start + 1024] = content
+    start = len(memory) - facts.SIZE - 70 * 8 - (70 - 3) * SLOT_SIZE  # weights and facts come last
+    memory[start : start + SLOT_SIZE] = content
     seen = board.read_whole(3)
     assert 0 <= seen.stage <= FINISHING
     assert STAGE_NAMES[seen.stage]

@@ -39,6 +39,8 @@ FACTS = {
     "max_active": 2,
     "max_children_reached": 1,
     "slow": 4,
+    "timed_out": 8,
+    "shed_elsewhere": 9,
     "recycled": 5,
     "crashed": 6,
     "killed": 7,
@@ -47,6 +49,7 @@ FACTS = {
     "busy_5": 500_000,
     "busy_15": 1_000_000,
     "manager": 1,
+    "template": 2,
     "max_children": 8,
     "max_requests": 500,
     "max_memory": 0,
@@ -61,7 +64,7 @@ def board(slots: int = 4, facts: dict[str, int] | None = None, note: str = "ok")
     made = Scoreboard.create("test", slots)
     try:
         if facts is not None:
-            made.write_facts(facts, note)
+            made.facts.write(facts, note)
         yield made
     finally:
         made.close()

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from pyfpm import facts
+from pyfpm.histogram import CELLS
 from pyfpm.scoreboard import CREATING, FINISHING, FREE, IDLE, RUNNING, Scoreboard
 from pyfpm.status.formats import render
 from pyfpm.status.snapshot import Snapshot
@@ -109,6 +111,9 @@ def test_json_as_php_fpm_has_it() -> None:
         "recycled processes": 5,
         "crashed processes": 6,
         "killed processes": 7,
+        "timed out requests": 8,
+        "shed requests": 9,
+        "template": "ready",
         "busy share 1m": 0.25,
         "busy share 5m": 0.5,
         "busy share 15m": 1.0,
@@ -240,7 +245,8 @@ def test_a_slot_full_of_nonsense_harms_no_format(noise: bytes, query: str) -> No
     with board(1) as scoreboard:
         start = scoreboard._start(0)
         scoreboard.memory[start : start + len(noise)] = noise
-        scoreboard.memory[scoreboard._facts_at() : scoreboard._facts_at() + 472] = noise[:472]
+        end = len(scoreboard.memory)
+        scoreboard.memory[end - facts.SIZE : end] = (noise * 10)[: facts.SIZE]
         scoreboard.show(0, noise[0] or FINISHING)
         check_harmless(snapshot_of(scoreboard), query)
 
@@ -276,15 +282,16 @@ def test_those_who_are_not_yet_there_do_not_count() -> None:
 
 def test_facts_come_back() -> None:
     with board(facts=FACTS, note="x" * 1000) as scoreboard:
-        assert scoreboard.read_facts() == (FACTS, "x" * 256)
-        scoreboard.write_facts({"queue": -5, "queue_max": 1 << 80}, "")
-        facts, note = scoreboard.read_facts()
-        assert (facts["queue"], facts["queue_max"], facts["generation"], note) == (-1, (1 << 63) - 1, -1, "")
+        assert scoreboard.facts.read()[:2] == (FACTS, "x" * 256)
+        counts = tuple(range(CELLS))
+        scoreboard.facts.write({"queue": -5, "queue_max": 1 << 80}, "", counts, counts[::-1])
+        known, note, durations, waits = scoreboard.facts.read()
+        assert (known["queue"], known["queue_max"], known["generation"], note) == (-1, (1 << 63) - 1, -1, "")
+        assert (durations, waits) == (counts, counts[::-1])
 
 
 def test_facts_that_are_never_finished_hold_nobody_up() -> None:
     scoreboard = Scoreboard.create("test", 1)
-    scoreboard.memory[scoreboard._facts_at()] = 1
-    facts, _ = scoreboard.read_facts()
-    assert facts["queue"] == 0
+    scoreboard.memory[len(scoreboard.memory) - facts.SIZE] = 1
+    assert scoreboard.facts.read().numbers["queue"] == 0
     scoreboard.close()
