@@ -14,16 +14,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyfpm.facts import MANAGERS, STEP, TEMPLATES, UNKNOWN, History
+from pyfpm.master.backlog import Queue
 from pyfpm.master.tally import Tally
 from pyfpm.status.shares import averaged
 
 if TYPE_CHECKING:
-    from pyfpm.master.backlog import Backlog, Queue
+    from pyfpm.master.backlog import Backlog
     from pyfpm.master.generation import Generation
     from pyfpm.master.pools import Pool
     from pyfpm.status.shares import Shares
 
 INTERVAL = 1.0  # seconds
+NO_SHARE = 0.001  # of workers at work: too little to be shown
 
 
 class Figures:
@@ -44,6 +46,7 @@ class Figures:
         self._begun = 0  # requests, until the last step
         self._last: float | None = None
         self._known: tuple[object, ...] = ()
+        self._seen: tuple[object, ...] = ()
 
     def tally(self, pool: Pool) -> Tally:
         """What became of all workers that are gone."""
@@ -61,8 +64,8 @@ class Figures:
         if self._known and known[1] != self._known[1]:
             self._reload_time = int(time.time())
         self._known = known
-        self._look(pool, now)
-        self._write(pool)
+        if self._look(pool, now):
+            self._write(pool)
         self._last = now
 
     def look_at_queue(self, pool: Pool) -> Queue | None:
@@ -72,17 +75,25 @@ class Figures:
             self.queue_max = max(self.queue_max or 0, self.queue.waiting)
         return self.queue
 
-    def _look(self, pool: Pool, now: float) -> None:
-        self.look_at_queue(pool)
-        active = sum(generation.scoreboard.count()[1] for generation in pool.generations())
+    def _look(self, pool: Pool, now: float) -> bool:
+        """Whether what was written last is no longer true. Of an idle pool it is, and looking must cost little."""
+        counts = [generation.scoreboard.count() for generation in pool.generations()]
+        active = sum(count[1] for count in counts)
+        if self.queue is None or active:
+            self.look_at_queue(pool)
+        elif self.queue.waiting:
+            self.queue = Queue(0, self.queue.limit)  # whoever is idle leaves nobody waiting
         self.max_active = max(self.max_active, active)
-        elapsed = INTERVAL if self._last is None else now - self._last
-        age = now - self._started / 1e9
         share = active / pool.settings.pm_max_children
-        self._shares = averaged(self._shares, share, elapsed, age)
-        if (step := int(now / STEP)) != self._step:
-            self._step = step
+        if share or max(self._shares) > NO_SHARE:
+            elapsed = INTERVAL if self._last is None else now - self._last
+            self._shares = averaged(self._shares, share, elapsed, now - self._started / 1e9)
+        ended = int(now / STEP) != self._step
+        if ended:
+            self._step = int(now / STEP)
             self._remember(pool, share)
+        seen, self._seen = self._seen, (self._known, counts, self._shares, self.queue, *_changing(pool))
+        return ended or seen != self._seen
 
     def _remember(self, pool: Pool, share: float) -> None:
         """A step of the pool's history has ended."""
@@ -129,6 +140,13 @@ class Figures:
             }
             generation.scoreboard.facts.write({**facts, **here}, pool.last_reload, elsewhere.durations, elsewhere.waits)
             generation.scoreboard.facts.write_history(history)
+
+
+def _changing(pool: Pool) -> tuple[object, ...]:
+    """What may change though the stages of the workers are as before."""
+    tally = pool.current.tally
+    ends = (tally.begun, tally.recycled, tally.crashed, tally.killed, tally.slow, tally.timed_out)
+    return (pool.times_at_limit, pool.current.templates.state, ends)
 
 
 @dataclass
