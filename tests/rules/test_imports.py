@@ -19,8 +19,6 @@ ALLOWED = {
     "master": {"config", "logs", "status", *SHARED},
     "template": {"worker", "messages", "scoreboard", "fork", "kernel", "errors"},
     "worker": {
-        "protocols", "gateway", "status", "logs", "messages", "scoreboard", "histogram", "fork", "kernel", "errors",
-    },  # fmt: skip
         "protocols",
         "gateway",
         "status",
@@ -31,7 +29,7 @@ ALLOWED = {
         "fork",
         "kernel",
         "errors",
-    },
+    },  # fmt: skip
     "gateway": {"protocols.events", "errors"},
     "protocols": {"errors"},
     "config": {"errors"},
