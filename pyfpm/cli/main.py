@@ -16,7 +16,7 @@ import click
 import psutil
 
 from pyfpm import __version__
-from pyfpm.cli import verbs
+from pyfpm.cli import verbs, views
 from pyfpm.cli.daemon import Options, read_configuration, refuse, show_test, start
 from pyfpm.errors import EXIT_USAGE, ConfigError
 from pyfpm.fork import EXIT_INTERNAL
@@ -80,7 +80,7 @@ def command(
     return show_test(configuration, options, log, test) if test else start(configuration, options, log)
 
 
-for verb in verbs.ALL:
+for verb in (*verbs.ALL, *views.ALL):
     command.add_command(verb)
 
 
