@@ -81,15 +81,21 @@ def tell(master: Footprint, pools: Sequence[PoolFootprint]) -> list[str]:
     """The table of all processes, then a line for each pool, then what could not be seen and why."""
     processes = [master, *(one for pool in pools for one in pool.processes())]
     lines = [*lay_out(_COLUMNS, processes), ""]
-    for pool in pools:
-        more = f"; one more would cost about {show_bytes(pool.one_more)}" if pool.one_more is not None else ""
-        count = f"{len(pool.workers)} worker{'s' * (len(pool.workers) != 1)}"
-        lines.append(f"{pool.pool}: {show_bytes(pool.pss)} for {count} and the template{more}")
+    lines += map(_sum_up, pools)
     if len(pools) > 1:
         total = _sum([master.weight.pss, *(pool.pss for pool in pools)])
         lines.append(f"in all: {show_bytes(total)}, the master included")
     reasons = sorted({f"?: {one.weight.reason}" for one in processes if one.weight.reason})
     return [*lines, *reasons]
+
+
+def _sum_up(pool: PoolFootprint) -> str:
+    if not pool.processes():
+        return f"{pool.pool}: nobody is there"
+    count = f"{len(pool.workers)} worker{'s' * (len(pool.workers) != 1)}"
+    template = " and the template" if pool.template else ""
+    more = f"; one more would cost about {show_bytes(pool.one_more)}" if pool.one_more is not None else ""
+    return f"{pool.pool}: {show_bytes(pool.pss)} for {count}{template}{more}"
 
 
 def _sum(amounts: Iterable[int | None]) -> int | None:

@@ -47,7 +47,7 @@ POOL_COLUMNS = (
     Column[PoolReport]("TIMEOUT", lambda pool: show_count(pool.timed_out), rank=4),
     Column[PoolReport]("SHED", lambda pool: show_count(pool.shed), rank=4),
     Column[PoolReport]("RESTARTS", lambda pool: str(pool.died), rank=3),
-    Column[PoolReport]("NOTE", note_of, is_text=True),
+    Column[PoolReport]("NOTE", note_of, is_text=True, least=20),
 )
 WORKER_COLUMNS = (
     Column[WorkerReport]("PID", lambda worker: str(worker.pid)),
@@ -59,7 +59,7 @@ WORKER_COLUMNS = (
     Column[WorkerReport]("CPU", lambda worker: _percent(worker.cpu), rank=3),
     Column[WorkerReport]("PSS", lambda worker: show_bytes(worker.pss), rank=1),
     Column[WorkerReport]("PEAK", lambda worker: show_bytes(worker.peak), rank=2),
-    Column[WorkerReport]("REQUEST", request_of, is_text=True),
+    Column[WorkerReport]("REQUEST", request_of, is_text=True, least=32),
 )
 
 
@@ -68,7 +68,7 @@ def in_full(pool: PoolReport, workers: list[WorkerReport], wall: float, room: in
     reload = "not reloaded yet"
     if pool.reload_time is not None:
         reload = f"reloaded {show_seconds(max(0.0, wall - pool.reload_time))} ago"
-    since = f"since {show_seconds(pool.uptime)}, {reload}"
+    since = f"up for {show_seconds(pool.uptime)}, {reload}"
     yield printable(f"{pool.pool}: {pool.state}, pm = {pool.pm}, generation {pool.generation}, {since}")
     for name, text in _facts(pool):
         for number, line in enumerate(text.splitlines()):

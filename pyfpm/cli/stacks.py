@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PACKAGE = os.path.dirname(os.path.abspath(pyfpm.__file__)) + os.sep
 ANY_DEPTH = 10_000  # calls: more than faulthandler writes
+NOTHING_OF_OTHERS = "    in pyfpm itself: no call of the application"
 MOST_NAMED = 20  # idle workers, in a line
 
 
@@ -44,12 +45,16 @@ def describe(report: StackReport, *, all_frames: bool = False) -> list[str]:
     lines = [head_of(report)]
     if report.note:
         lines.append(f"  no stacks: {report.note}")
+    is_thread = False
     for line in show_stacks(report.text.encode("utf-8", "replace"), report.main_thread, depth, package):
         if line.startswith("thread "):
+            lines += [NOTHING_OF_OTHERS] * is_thread
             _, address, *name = line.split(" ", 2)
             lines.append(f"  thread {name[0][1:-1] if name else address}")
         else:
             lines.append(f"    {line.partition('] ')[2]}")
+        is_thread = line.startswith("thread ")
+    lines += [NOTHING_OF_OTHERS] * is_thread
     return [printable(line) for line in lines]
 
 

@@ -14,25 +14,29 @@ from pyfpm.cli.units import fit, width_of
 from pyfpm.status.reports import printable
 
 _GAP = 2
-_LEAST_TEXT = 8  # cells for the last column, or it is of no use
 Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
 class Column(Generic[Row]):
-    """A head and what stands below it. Where room is short, the columns of the highest `rank` go first."""
+    """A head and what stands below it. Where room is short, the columns of the highest `rank` go first.
+
+    `least` cells are its own, so that a table that is drawn again and again stands still; of the last column only if it
+    has so much to say.
+    """
 
     head: str
     cell: Callable[[Row], str]
     is_text: bool = False  # text begins at the left, a number ends at the right
     rank: int = 0
-    least: int = 0  # cells, so that a table which is drawn again and again stands still
+    least: int = 0
 
 
 def lay_out(columns: Sequence[Column[Row]], rows: Sequence[Row], room: int | None = None) -> list[str]:
     """The lines of a table, its head first. The last column gets what the others leave, and is cut there."""
     cells = [[column.head, *(printable(column.cell(row)) for row in rows)] for column in columns]
     widths = [max(column.least, *map(width_of, texts)) for column, texts in zip(columns, cells, strict=True)]
+    widths[-1] = max(map(width_of, cells[-1]))
     kept = _choose(columns, widths, room)
     lines = []
     for number in range(len(rows) + 1):
@@ -47,11 +51,8 @@ def _choose(columns: Sequence[Column[Row]], widths: Sequence[int], room: int | N
     kept = list(range(len(columns)))
     if room is None:
         return kept
-    last = len(columns) - 1
-    while len(kept) > 1:
-        needed = sum((min(widths[index], _LEAST_TEXT) if index == last else widths[index]) + _GAP for index in kept)
-        if needed - _GAP <= room:
-            break
+    needed = [*widths[:-1], min(widths[-1], columns[-1].least)]
+    while sum(needed[index] + _GAP for index in kept) - _GAP > room:
         worst = max(kept, key=lambda index: columns[index].rank)
         if not columns[worst].rank:
             break
