@@ -82,10 +82,10 @@ WORKER_COLUMNS = (
     Column[Worker]("POOL", lambda one: one.report.pool, is_text=True),
     Column[Worker]("STATE", lambda one: one.state, is_text=True, least=9),
     Column[Worker]("FOR", lambda one: show_seconds(one.report.elapsed) if one.report.is_busy else "-", least=6),
-    Column[Worker]("CPU", lambda one: show_share(one.cpu), least=4),
-    Column[Worker]("MEM", _memory, least=6),
-    Column[Worker]("AGE", lambda one: show_seconds(one.report.age), rank=2, least=6),
-    Column[Worker]("REQUESTS", lambda one: str(one.report.requests), rank=1),
+    Column[Worker]("CPU", lambda one: show_share(one.cpu), rank=1, least=4),
+    Column[Worker]("MEM", _memory, rank=2, least=6),
+    Column[Worker]("AGE", lambda one: show_seconds(one.report.age), rank=4, least=6),
+    Column[Worker]("REQUESTS", lambda one: str(one.report.requests), rank=3),
     Column[Worker]("REQUEST", lambda one: request_of(one.report), is_text=True, least=32),
 )
 HELP = (

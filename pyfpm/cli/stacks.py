@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pyfpm.status.reports import StackReport
 
-PACKAGE = os.path.dirname(os.path.abspath(pyfpm.__file__)) + os.sep
+PACKAGE = os.path.join(os.path.dirname(os.path.abspath(pyfpm.__file__)), "")
 ANY_DEPTH = 10_000  # calls: more than faulthandler writes
 NOTHING_OF_OTHERS = "    in pyfpm itself: no call of the application"
 MOST_NAMED = 20  # idle workers, in a line
