@@ -12,7 +12,7 @@ from dataclasses import dataclass
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 GONE = "it has gone"
-NOT_ALLOWED = "only root and its own user may look"
+NOT_ALLOWED = "only root may look, and its own user where process.dumpable is set"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import click
 from pyfpm.cli.daemon import Options
 from pyfpm.cli.footprints import Footprint, PoolFootprint, tell
 from pyfpm.cli.overview import POOL_COLUMNS, in_full
-from pyfpm.cli.processes import read_weight, weigh
+from pyfpm.cli.processes import Weight, read_weight, weigh
 from pyfpm.cli.speech import POOLS, ask, ask_stacks, ask_status, room, say, verb
 from pyfpm.cli.stacks import show_all
 from pyfpm.cli.steering import INTERVALS
@@ -89,7 +89,7 @@ def memory(options: Options, pools: tuple[str, ...], as_json: bool) -> int:
         if report.template_pid:
             template = Footprint(report.pool, "template", report.template_pid, weigh(report.template_pid, pid))
         mine = [
-            Footprint(report.pool, "worker", worker.pid, weigh(worker.pid, pid))
+            Footprint(report.pool, "worker", worker.pid, _with_pss(weigh(worker.pid, pid), worker))
             for worker in workers
             if worker.pool == report.pool
         ]
@@ -101,6 +101,11 @@ def memory(options: Options, pools: tuple[str, ...], as_json: bool) -> int:
     for line in lines:
         click.echo(line)
     return 0
+
+
+def _with_pss(weight: Weight, worker: WorkerReport) -> Weight:
+    """The master may look where the pool's user may not."""
+    return weight if weight.pss is not None else replace(weight, pss=worker.pss)
 
 
 @verb

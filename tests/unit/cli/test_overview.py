@@ -44,8 +44,8 @@ def test_a_terminal_is_told_nothing_that_it_would_obey(room: int | None) -> None
 def test_all_that_is_known_of_a_pool() -> None:
     pool = a_pool(
         queue=3, queue_max=7, queue_limit=511, timed_out=2, shed=1, busy_1m=0.1, busy_5m=0.2, busy_15m=0.3,
-        uptime=725.0, template="ready", template_pid=900, max_requests=500, max_memory=256 << 20, slow_after=2.0, ended_after=30.0,
-        reload="ok", reload_time=1000, max_reached=4, slow=6,
+        uptime=725.0, template="ready", template_pid=900, max_requests=500, max_memory=256 << 20, slow_after=2.0,
+        ended_after=30.0, reload="ok", reload_time=1000, max_reached=4, slow=6,
     )  # fmt: skip
     busy, idle = a_worker(pss=3 << 20), a_worker(913, state="Idle", leaving=True)
     assert list(in_full(pool, [busy, idle], 1060.0, None)) == [
