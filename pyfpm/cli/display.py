@@ -50,12 +50,12 @@ def can_draw() -> bool:
 
 def show_looks(watcher: Watcher, interval: float, iterations: int | None) -> None:
     """Until somebody wants to leave, or so many looks have been shown."""
-    with _leaving_properly():
-        curses.wrapper(lambda screen: Display(screen, watcher, Steering(interval), iterations).run())
+    with _leaving_properly(), _drawing() as screen:
+        Display(screen, watcher, Steering(interval), iterations).run()
 
 
 class Display:
-    """The screen and the keyboard. For curses.wrapper, which gives the terminal back."""
+    """The screen and the keyboard."""
 
     def __init__(self, screen: curses.window, watcher: Watcher, steering: Steering, iterations: int | None) -> None:
         self._screen = screen
@@ -64,9 +64,6 @@ class Display:
         self._left = iterations
         self._looked = time.monotonic() - steering.interval + FIRST_INTERVAL
         self._attributes = _attributes()
-        curses.set_escdelay(ESCAPE_DELAY)
-        with contextlib.suppress(curses.error):
-            curses.curs_set(0)
 
     def run(self) -> None:
         while True:
@@ -128,11 +125,33 @@ def _attributes() -> dict[Style, int]:
     }
     if os.environ.get("NO_COLOR") or not curses.has_colors():
         return shown
+    curses.start_color()
     curses.use_default_colors()
     for number, (style, colour) in enumerate(_COLOURS.items(), 1):
         curses.init_pair(number, colour, -1)
         shown[style] |= curses.color_pair(number)
     return shown
+
+
+@contextlib.contextmanager
+def _drawing() -> Iterator[curses.window]:
+    """The terminal as a screen, and then as it was. Not curses.wrapper: that paints all in white on black."""
+    screen = curses.initscr()
+    try:
+        curses.noecho()
+        curses.cbreak()
+        screen.keypad(True)
+        curses.set_escdelay(ESCAPE_DELAY)
+        with contextlib.suppress(curses.error):
+            curses.curs_set(0)
+        yield screen
+    finally:
+        screen.keypad(False)
+        curses.echo()
+        curses.nocbreak()
+        with contextlib.suppress(curses.error):
+            curses.curs_set(1)
+        curses.endwin()
 
 
 @contextlib.contextmanager

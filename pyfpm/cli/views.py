@@ -24,7 +24,7 @@ from pyfpm.cli.steering import INTERVALS
 from pyfpm.cli.tables import lay_out
 from pyfpm.cli.watching import Watcher, print_looks
 from pyfpm.messages import Verb
-from pyfpm.status.reports import PoolReport, WorkerReport, printable
+from pyfpm.status.reports import PoolReport, WorkerReport, as_json, printable
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each pool.")
 
@@ -62,7 +62,7 @@ def _as_json(report: PoolReport, workers: list[WorkerReport] | None) -> str:
     members = report.members()
     if workers is not None:
         members["workers"] = [worker.members() for worker in workers]
-    return json.dumps(members, separators=(",", ":"))
+    return as_json(members)
 
 
 @verb

@@ -7,7 +7,7 @@ Fails by: MessageError for a line that is no report.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cache
 from math import isfinite
 from types import NoneType
@@ -33,6 +33,8 @@ _KINDS = {
     "float | None": (float, int, NoneType),
 }
 
+as_json = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make an encoder for each line
+
 
 @dataclass(frozen=True)
 class Report:
@@ -42,10 +44,10 @@ class Report:
 
     def line(self) -> str:
         """The report as JSON on one line."""
-        return json.dumps(self.members(), separators=(",", ":"))
+        return as_json(self.members())
 
     def members(self) -> dict[str, object]:
-        return {name: _shorten(value) if isinstance(value, str) else value for name, value in asdict(self).items()}
+        return {name: _shorten(value) if isinstance(value, str) else value for name, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -136,10 +138,10 @@ class StackReport(WorkerReport):
     def line(self) -> str:
         """As JSON on one line, of which the end of the text is left out if that makes it too long."""
         members = self.members() | {"text": self.text}
-        line = json.dumps(members, separators=(",", ":"))
+        line = as_json(members)
         if len(line) > LONGEST_LINE:
             kept = self.text[: len(self.text) * LONGEST_LINE // len(line) // 2]
-            line = json.dumps(members | {"text": f"{kept}\n[...]"}, separators=(",", ":"))
+            line = as_json(members | {"text": f"{kept}\n[...]"})
         return line
 
 

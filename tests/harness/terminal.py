@@ -51,7 +51,7 @@ class Terminal:
             stderr=self._theirs,
             env={"TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **environ},
             start_new_session=True,
-            preexec_fn=take_over,
+            preexec_fn=take_over,  # noqa: PLW1509  ioctl(2) takes no lock
         )
 
     def press(self, keys: str) -> None:

@@ -175,7 +175,6 @@ def test_a_slow_log_that_cannot_be_opened_refuses_the_start(daemon: Daemon, name
 def test_without_a_signal_there_are_no_stacks(daemon: Daemon, slow_log: Followed) -> None:
     daemon.pools["www"]["slowlog_signal"] = "none"
     daemon.start()
-    assert daemon.get("/watched").body == b"False"
     assert daemon.get("/sleep", "seconds=0.5").status == 200
     daemon.wait_log(SLOW.format(r"/sleep\?seconds=0.5"))
     assert "no stacks" in slow_log.read()
