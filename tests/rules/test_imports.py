@@ -41,7 +41,7 @@ ALLOWED = {
         "kernel",
         "catalogue",
         "errors",
-    },  # fmt: skip
+    },
     "gateway": {"protocols.events", "errors"},
     "protocols": {"errors"},
     "config": {"catalogue", "errors"},
