@@ -29,7 +29,7 @@ ALLOWED = {
         "fork",
         "kernel",
         "errors",
-    },  # fmt: skip
+    },
     "gateway": {"protocols.events", "errors"},
     "protocols": {"errors"},
     "config": {"errors"},
