@@ -186,6 +186,8 @@ Reopen the logs.
 Replace the master by the installed version.
 .It Cm status Oo Fl \\-json Oc Op Ar pool ...
 Show how the pools are.
+.It Cm explain Op Ar code ...
+Show what a code in the log, such as PYFPM-417, means and what to do.
 .El
 .Sh SIGNALS
 .Bl -tag -width "TERM, INT"
