@@ -86,7 +86,7 @@ def _facts(pool: PoolReport) -> Iterator[tuple[str, str]]:
     yield "queue", f"{waiting}; room for {show_count(pool.queue_limit)}"
     slow = f"{pool.slow} slow ({_limit(pool.slow_after, 'over')})"
     ended = f"{show_count(pool.timed_out)} ended ({_limit(pool.ended_after, 'over')})"
-    yield "requests", f"{pool.requests} answered, {slow}, {ended}, {show_count(pool.shed)} refused after the queue"
+    yield "requests", f"{pool.requests} answered, {slow}, {ended}, {show_count(pool.shed)} shed"
     yield "restarts", f"{pool.recycled} recycled ({_recycling(pool)}), {pool.crashed} crashed, {pool.killed} killed"
     pid = f", pid {pool.template_pid}" if pool.template_pid else ""
     yield "template", f"{pool.template or UNKNOWN}{pid}"

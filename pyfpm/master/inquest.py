@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pyfpm.master import processes
 from pyfpm.master.reporting import report_on_worker, workers_of
+from pyfpm.messages import Speaker
 from pyfpm.status.reports import IDLE, StackReport
 
 if TYPE_CHECKING:
@@ -26,12 +27,15 @@ NOT_OFFERED = "it cannot be asked: its pool has no slowlog_signal, or the applic
 NO_ANSWER = "it has not answered within a second"
 AT_REST = "idle"
 NOT_YET = "it is starting"
+GONE = "it has ended"
+LEFT_BEHIND = "it is of the pyfpm before the upgrade"
 # What proc_pid_stat(5) calls the states in which a process handles no signal.
 _STATES = {
     "T": "it is stopped, by SIGSTOP most often; SIGCONT lets it go on",
     "t": "a debugger holds it",
     "D": "the kernel does not let go of it (state D): a disk or a network file system that hangs, most often",
-    "Z": "it has ended",
+    "Z": GONE,
+    "": GONE,
 }
 
 
@@ -81,6 +85,8 @@ class _Inquest:
 
 
 def _why_silent(child: Child) -> str:
+    if child.speaker is Speaker.INHERITED_WORKER:
+        return LEFT_BEHIND
     if not child.main_thread:
         return NOT_OFFERED
     return _STATES.get(processes.state_of(child.pid), NO_ANSWER)

@@ -53,7 +53,7 @@ def test_all_that_is_known_of_a_pool() -> None:
         "  workers    1 idle, 2 busy, 3 in all; at most 0 busy of 4",
         "  busy       10% over 1 minute, 20% over 5, 30% over 15; too few workers 4 times",
         "  queue      3 waiting, at most 7; room for 511",
-        "  requests   9 answered, 6 slow (over 2s), 2 ended (over 30s), 1 refused after the queue",
+        "  requests   9 answered, 6 slow (over 2s), 2 ended (over 30s), 1 shed",
         "  restarts   0 recycled (after 500 requests, above 256M), 0 crashed, 0 killed",
         "  template   ready, pid 900",
         "  reload     ok",
