@@ -100,6 +100,7 @@ class Scoreboard:
         descriptor = os.memfd_create(f"pyfpm-{name}"[:200], os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, descriptor)
+            os.fchmod(descriptor, 0o600)  # who gets it to read must not open it again to write
             os.ftruncate(descriptor, _size(slots))
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             made = cls(descriptor, slots)
