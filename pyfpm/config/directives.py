@@ -95,25 +95,6 @@ class GlobalSettings(Settings):
         default_words="beside the pid file, with `.sock` for its ending; none without a pid file",
         example="/run/pyfpm/pyfpm.sock",
     )
-    status_listen: Address | None = directive(
-        "status_listen",
-        ADDRESS,
-        "Where the monitor answers for all pools, over HTTP and FastCGI: the status page, and `/metrics` for "
-        "Prometheus. Whoever can connect sees what every pool is doing: choose an address of the loopback interface, "
-        "or a unix socket, which only root and the user of the master can use.",
-        origin=OWN,
-        default_words="none",
-        example="127.0.0.1:9001",
-    )
-    status_user: str = directive(
-        "status_user",
-        TEXT,
-        "The user that the monitor runs as: a name or an id, best one that no pool has. Ignored when not started as "
-        "root.",
-        origin=OWN,
-        default="nobody",
-        example="pyfpm-monitor",
-    )
     error_log: str | None = directive(
         "error_log",
         LOG_FILE,
@@ -214,6 +195,25 @@ class GlobalSettings(Settings):
     )
     rlimit_core: int = directive(
         "rlimit_core", CORE_LIMIT, "The limit of the size of core files of the master.", default=0, example="unlimited"
+    )
+    status_listen: Address | None = directive(
+        "status_listen",
+        ADDRESS,
+        "Where the monitor answers for all pools, over HTTP and FastCGI: the status page, and `/metrics` for "
+        "Prometheus. Whoever can connect sees what every pool is doing: choose an address of the loopback interface, "
+        "or a unix socket, which only root and the user of the master can use.",
+        origin=OWN,
+        default_words="none",
+        example="127.0.0.1:9001",
+    )
+    status_user: str = directive(
+        "status_user",
+        TEXT,
+        "The user that the monitor runs as: a name or an id, best one that no pool has. Ignored when not started as "
+        "root.",
+        origin=OWN,
+        default="nobody",
+        example="pyfpm-monitor",
     )
 
 

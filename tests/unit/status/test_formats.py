@@ -136,6 +136,7 @@ def test_json_as_php_fpm_has_it() -> None:
         "last request cpu": 25.0,
         "last request memory": 20 << 20,
         "generation": 2,
+        "pss": None,
     }
     assert (busy["state"], busy["request duration"], busy["user"]) == ("Running", 2_000_000, "anna")
     assert (busy["last request cpu"], busy["last request memory"]) == (0.0, 0)
