@@ -143,6 +143,7 @@ class Pool:
     def reconcile(self, now: float, room: int) -> None:
         """Bring what is nearer to what is wanted; at most `room` more workers may be started (process.max)."""
         if self._sleeps(now):
+            self.figures.keep(self, now)
             return
         if not self._closing:
             if self._remains is not None and self.can_serve:
