@@ -328,6 +328,10 @@ class Daemon:
         (pid,) = [pid for pid in titled if os.getsid(pid) == pid]
         return pid
 
+    def monitor(self) -> int:
+        """The pid of the monitor; 0 while there is none."""
+        return next((pid for pid in self.family() if title_of(pid) == "pyfpm: monitor"), 0)
+
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def close(self) -> None:
