@@ -330,7 +330,9 @@ class Daemon:
 
     def monitor(self) -> int:
         """The pid of the monitor; 0 while there is none."""
-        return next((pid for pid in self.family() if title_of(pid) == "pyfpm: monitor"), 0)
+        found = [pid for pid in self.family() if title_of(pid) == "pyfpm: monitor"]
+        assert len(found) <= 1, "one for the whole daemon"
+        return found[0] if found else 0
 
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -317,13 +317,15 @@ def test_an_address_that_is_taken_is_an_error(daemon: Daemon, where: str) -> Non
 
 
 def test_silent_clients_hold_nobody_up(site: tuple[Daemon, Address]) -> None:
-    _, address = site
+    daemon, address = site
     with contextlib.ExitStack() as stack:
         silent = [stack.enter_context(contextlib.closing(http_client.connect(address))) for _ in range(200)]
         for number, one in enumerate(silent[100:]):
             with contextlib.suppress(OSError):  # it may have had to go already
                 one.sendall(b"GET / HTT" if number % 2 else b"\x01\x01\x00")
         assert status(address)["pools"], "asked at once, answered at once"
+        if AS_ROOT:
+            assert len(os.listdir(f"/proc/{daemon.monitor()}/fd")) < 100, "who has been there the longest had to go"
         for one in silent[-10:]:
             with contextlib.suppress(ConnectionResetError):
                 assert one.recv(1) == b"", "its time is over"
