@@ -73,6 +73,8 @@ PYFPM_OUT_OF_REACH = Code(126)
 INCLUDE_MATCHES_NOTHING = Code(127)
 WITHOUT_EFFECT = Code(128)
 OWNER_IGNORED = Code(129)
+MONITOR_AS_ROOT = Code(130)
+SEEN_BY_STRANGERS = Code(131)
 
 # ── 2: the start, the sockets ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -109,6 +111,9 @@ CONTROL_REFUSED = Code(312)
 CONTROL_NONSENSE = Code(313)
 CONTROL_DEAF = Code(314)
 CONTROL_FLOODED = Code(315)
+MONITOR_DIED = Code(316)
+CANNOT_START_MONITOR = Code(317)
+MONITOR_BLIND = Code(318)
 
 # ── 4: a pool and its processes ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -6,6 +6,7 @@ Fails by: returning problems; the caller raises them together with all others.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from itertools import combinations
 from posixpath import normpath
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 JSON_FORMAT = "json"
 DYNAMIC = "dynamic"
 ONDEMAND = "ondemand"
+_LISTENERS = ("listen", "pm_status_listen")
 _SPARES = ("pm_min_spare_servers", "pm_max_spare_servers")
 
 
@@ -37,9 +39,15 @@ def problems_of(pools: Sequence[PoolSettings], earlier: Collection[Problem] = ()
     for pool in pools:
         problems.extend(_spare_servers(pool, amiss))
         problems.extend(_slow_requests(pool, amiss))
-    for first, second in combinations(pools, 2):
-        problems.extend(_same_address(first, second))
     return problems
+
+
+def problems_of_addresses(settings: GlobalSettings, pools: Sequence[PoolSettings]) -> list[Problem]:
+    """Two listeners that could not both be opened."""
+    places: list[tuple[Settings, str]] = [(pool, attribute) for attribute in _LISTENERS for pool in pools]
+    places.append((settings, "status_listen"))
+    places = [place for place in places if place[0].is_set(place[1]) and getattr(*place) is not None]
+    return [problem for first, second in combinations(places, 2) for problem in _same_address(*first, *second)]
 
 
 def problems_of_control(settings: GlobalSettings, pools: Sequence[PoolSettings]) -> list[Problem]:
@@ -51,13 +59,19 @@ def problems_of_control(settings: GlobalSettings, pools: Sequence[PoolSettings])
     return [
         Problem(catalogue.SHARED_ADDRESS, where, name, f"the pool '{pool.name}' listens on {path}", advice)
         for pool in pools
-        if pool.is_set("listen") and pool.listen.kind == "unix" and normpath(pool.listen.path) == path
+        for attribute in _LISTENERS
+        if pool.is_set(attribute) and _is_at(getattr(pool, attribute), path)
     ]
+
+
+def _is_at(address: Address | None, path: str) -> bool:
+    return address is not None and address.kind == "unix" and normpath(address.path) == path
 
 
 def warnings_of(settings: GlobalSettings, pools: Sequence[PoolSettings]) -> list[Remark]:
     """Everything that is odd, and does not stop a start."""
     warnings = [(catalogue.WITHOUT_EFFECT, text) for text in _half_an_emergency(settings)]
+    warnings += [(catalogue.SEEN_BY_STRANGERS, text) for text in _seen_by_strangers(settings)]
     for pool in pools:
         warnings += [(catalogue.OWNER_IGNORED, text) for text in _ignored_owner(pool)]
         warnings += [(catalogue.WITHOUT_EFFECT, text) for text in _without_effect(pool)]
@@ -96,14 +110,18 @@ def _constant_log_line(pool: PoolSettings) -> Iterator[Problem]:
         yield Problem(catalogue.BAD_LOG_FORMAT, where, _name("access_format"), reason, advice)
 
 
-def _same_address(first: PoolSettings, second: PoolSettings) -> Iterator[Problem]:
-    both_set = first.is_set("listen") and second.is_set("listen")
-    if both_set and _overlap(first.listen, second.listen):
-        reason = (
-            f"[pool {second.name}] unable to set listen address as it's already used in another pool '{first.name}'"
-        )
-        advice = f"pool '{first.name}' listens on {first.listen.show()} by {first.where('listen')}"
-        yield Problem(catalogue.SHARED_ADDRESS, second.where("listen"), _name("listen"), reason, advice)
+def _same_address(first: Settings, one: str, second: Settings, other: str) -> Iterator[Problem]:
+    there, here = getattr(first, one), getattr(second, other)
+    if not _overlap(there, here):
+        return
+    reason = "unable to set listen address as it's already used"
+    if isinstance(first, PoolSettings) and isinstance(second, PoolSettings) and first.name != second.name:
+        reason += f" in another pool '{first.name}'"
+    whose = f"pool '{first.name}' listens" if isinstance(first, PoolSettings) else "the daemon listens"
+    advice = f"{whose} on {there.show()} by {first.where(one)}"
+    if isinstance(second, PoolSettings):
+        reason = f"[pool {second.name}] {reason}"
+    yield Problem(catalogue.SHARED_ADDRESS, second.where(other), _name(other, type(second)), reason, advice)
 
 
 def _overlap(first: Address, second: Address) -> bool:
@@ -182,6 +200,22 @@ def _half_an_emergency(settings: GlobalSettings) -> Iterator[str]:
     for one, other in (both, both[::-1]):
         if getattr(settings, one) and not getattr(settings, other):
             yield f"{_name(one, GlobalSettings)} has no effect without {_name(other, GlobalSettings)}"
+
+
+def _seen_by_strangers(settings: GlobalSettings) -> Iterator[str]:
+    address = settings.status_listen
+    if address is not None and address.kind == "tcp" and not _is_loopback(address.host):
+        name = _name("status_listen", GlobalSettings)
+        yield f"{name} = {address.show()} is not on the loopback interface: others can see what every pool is doing"
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _ignored_owner(pool: PoolSettings) -> Iterator[str]:

@@ -38,6 +38,7 @@ LONGEST_SOCKET_PATH = 107  # sockaddr_un.sun_path, unix(7), less its zero byte
 LARGEST_RECORD = 64 * 1024  # of the settings as a template receives them; one message must hold them
 CAP_SYS_RESOURCE = 24  # linux/capability.h
 LARGEST_ID = 2**32 - 2  # the one above means "leave it"
+_ROOT_ONLY_GLOBAL = ("process_priority", "status_user")
 _ROOT_ONLY = ("user", "group", "chroot", "process_priority")
 
 Question = tuple[str, Identity | None, str | None]  # interpreter, as whom, in which chroot
@@ -59,8 +60,9 @@ def examine(configuration: Configuration, *, as_root: bool, allow_root: bool) ->
 def notices(configuration: Configuration, *, as_root: bool) -> list[str]:
     """What is odd and stops nobody: for the log, at NOTICE."""
     lines = []
-    if not as_root and configuration.global_.process_priority is not None:
-        lines.append(f"{_ignored(GlobalSettings, 'process_priority')}")
+    for attribute in _ROOT_ONLY_GLOBAL:
+        if not as_root and configuration.global_.is_set(attribute):
+            lines.append(_ignored(GlobalSettings, attribute))
     for pool in configuration.pools:
         if not as_root:
             ignored = [attribute for attribute in _ROOT_ONLY if getattr(pool, attribute) is not None]
@@ -96,13 +98,31 @@ def _global_problems(configuration: Configuration) -> Iterator[Problem]:
     # Where nobody asked for a control socket, none is no reason to refuse a start.
     if settings.is_set("control") and settings.control not in (None, NOWHERE):
         yield from _socket_file_problem(settings, "control", settings.control)
+    if settings.status_listen is not None and settings.status_listen.kind == "unix":
+        yield from _socket_file_problem(settings, "status_listen", settings.status_listen.path)
+    yield from _monitor_problem(configuration)
     yield from _limit_problem(settings)
+
+
+def _monitor_problem(configuration: Configuration) -> Iterator[Problem]:
+    """Whom the monitor runs as, where there is to be one."""
+    settings = configuration.global_
+    is_wanted = settings.status_listen or any(pool.pm_status_listen for pool in configuration.pools)
+    if not is_wanted or os.geteuid() != 0:
+        return
+    try:
+        if uid_of(settings.status_user) == 0:
+            reason = "the monitor must not run as root"
+            yield _problem(catalogue.MONITOR_AS_ROOT, settings, "status_user", reason, "name a user without rights")
+    except StartError as error:
+        yield _problem(catalogue.UNKNOWN_ACCOUNT, settings, "status_user", str(error))
 
 
 def _settings_problems(pool: PoolSettings, as_root: bool) -> list[Problem]:
     return [
         *_prefix_problem(pool),
         *_socket_problem(pool, as_root),
+        *_status_socket_problem(pool),
         *_file_problem(pool, "access_log", pool.access_log),
         *_file_problem(pool, "error_log", pool.error_log),
         *_file_problem(pool, "slowlog", pool.slowlog),
@@ -163,6 +183,11 @@ def _socket_problem(pool: PoolSettings, as_root: bool) -> Iterator[Problem]:
     elif reason := front_way.fault(pool):
         advice = "listen in a folder that the front server can enter, such as /run/pyfpm"
         yield _problem(catalogue.SOCKET_OUT_OF_REACH, pool, "listen", reason, advice)
+
+
+def _status_socket_problem(pool: PoolSettings) -> Iterator[Problem]:
+    if pool.pm_status_listen is not None and pool.pm_status_listen.kind == "unix":
+        yield from _socket_file_problem(pool, "pm_status_listen", pool.pm_status_listen.path)
 
 
 def _socket_file_problem(settings: Settings, attribute: str, path: str) -> Iterator[Problem]:

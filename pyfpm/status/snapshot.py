@@ -100,14 +100,14 @@ def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, ful
 
     The processes are left out unless it is to be `full`.
     """
+    clean_app = clean(app)
     known = scoreboard.facts.read()
     facts = {name: value if value >= 0 else None for name, value in known.numbers.items()}
     read = scoreboard.read_whole if full else scoreboard.read_numbers
     taken = scoreboard.taken()
     readings = [read(slot) for slot in taken]
-    durations, waits = known.durations, known.waits
-    for mine, theirs in map(scoreboard.read_histograms, taken):
-        durations, waits = added(durations, mine), added(waits, theirs)
+    histograms = [(known.durations, known.waits), *map(scoreboard.read_histograms, taken)]
+    durations, waits = [added(*rows) for rows in zip(*histograms)]
     idle = sum(reading.stage == IDLE for reading in readings)
     active = sum(reading.stage not in (FREE, CREATING, IDLE) for reading in readings)
     idle += facts["idle_elsewhere"] or 0
@@ -151,7 +151,7 @@ def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, ful
         durations=durations,
         waits=waits,
         history=_history(scoreboard, now, facts["quiet"]),
-        processes=tuple(process(reading, app, wall, now) for reading in readings) if full else (),
+        processes=tuple([process(reading, clean_app, wall, now) for reading in readings]) if full else (),
     )
 
 
@@ -174,7 +174,7 @@ def _date(seconds: Known) -> Known:
 
 
 def process(reading: Reading, app: str, wall: float, now: int) -> Process:
-    """What a slot said, fit to be shown."""
+    """What a slot said, fit to be shown; `app` is taken as it is."""
     idle = reading.stage == IDLE
     duration = reading.duration if idle else max(0, now - reading.since)
     age = max(0, now - reading.born) // NANOSECONDS if reading.born else 0
@@ -192,7 +192,7 @@ def process(reading: Reading, app: str, wall: float, now: int) -> Process:
         request_uri=shown(reading.uri),
         content_length=reading.length,
         user=shown(reading.user),
-        script=clean(app) if reading.number else "-",
+        script=app if reading.number else "-",
         last_request_cpu=round(cpu, 2),
         last_request_memory=reading.memory if idle else 0,
         generation=reading.generation,
@@ -202,7 +202,9 @@ def process(reading: Reading, app: str, wall: float, now: int) -> Process:
 
 def shown(text: str) -> str:
     """A text of the request, which is latin-1 for bytes that are UTF-8 mostly; "-" for none."""
-    return clean(text.encode("latin-1").decode("utf-8", "replace")) or "-"
+    if not text:
+        return "-"
+    return clean(text if text.isascii() else text.encode("latin-1").decode("utf-8", "replace"))
 
 
 def clean(text: str) -> str:

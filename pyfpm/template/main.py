@@ -23,6 +23,7 @@ from pyfpm.template.files import Files
 from pyfpm.template.leftovers import Leftovers
 from pyfpm.worker.application import load_application
 from pyfpm.worker.main import run_worker
+from pyfpm.worker.pages import load_what_pages_need
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def main(channel_descriptor: int, pool: str) -> None:
+def main(channel_descriptor: str, pool: str) -> None:
     """The life of a template. It never returns: threads that an application left running must not hold it up."""
     kernel.set_title(f"pyfpm: pool {pool} template")
-    channel = socket.socket(fileno=channel_descriptor)
+    channel = socket.socket(fileno=int(channel_descriptor))
     received = messages.receive(channel, messages.Speaker.MASTER_GREETS)
     if received is None or not isinstance(received[0], messages.Greeting):
         leave(EXIT_INTERNAL)
@@ -86,6 +87,7 @@ class Template:
             self.files = Files.loaded(began)
             gc.enable()
             gc.collect()
+        load_what_pages_need(self.settings)
         # Frozen objects are never looked at by a worker's collector, so their pages stay shared.
         gc.freeze()
         messages.send(self.channel, messages.Loaded(text=note))

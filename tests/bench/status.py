@@ -28,7 +28,15 @@ WORKERS = 1000
 BUDGET = 0.050  # seconds
 ROUNDS = 15
 CALLS = 20_000
-QUERIES = ("", "full", "html&full", "xml&full", "json&full", "openmetrics&full", "openmetrics&full&compat=phpfpm")
+QUERIES = (
+    "",
+    "full",
+    "html&full",
+    "xml&full",
+    "json&full&history",
+    "openmetrics&full",
+    "openmetrics&full&compat=phpfpm",
+)
 
 
 def seconds(call: Callable[[], object], calls: int = 1) -> float:
@@ -52,7 +60,7 @@ def pages() -> bool:
     for query in QUERIES:
 
         def page(query: str = query) -> bytes:
-            return render(take(board, "www", "site.wsgi:application", WALL, NOW, is_full(query)), query)[1]
+            return render([take(board, "www", "site.wsgi:application", WALL, NOW, is_full(query))], query)[1]
 
         took = seconds(page)
         good = good and took < BUDGET

@@ -28,6 +28,8 @@ ALLOWED = {
     "__main__": {"cli"},
     "cli": {"config", "master", "logs", "status", "messages", "catalogue", "errors", "fork", "__init__"},
     "master": {"config", "logs", "status", *SHARED},
+    "bootstrap": {"template", "monitor"},
+    "monitor": {"protocols", "status", "messages", "scoreboard", "fork", "kernel", "catalogue", "errors"},
     "template": {"worker", "messages", "scoreboard", "fork", "kernel", "catalogue", "errors"},
     "worker": {
         "protocols",
@@ -60,8 +62,8 @@ ALLOWED = {
 }
 # What runs on the pool's interpreter: the standard library alone, and Python 3.9.
 FOR_POOLS = (
-    "template", "worker", "gateway", "protocols", "messages", "scoreboard", "facts", "histogram", "fork", "kernel",
-    "errors", "catalogue",
+    "bootstrap", "template", "worker", "gateway", "protocols", "messages", "scoreboard", "facts", "histogram", "fork",
+    "kernel", "errors", "catalogue",
 )  # fmt: skip
 FOR_POOLS_TOO = (
     "logs/access_log.py", "logs/access_codes.py", "logs/timestamp.py", "logs/__init__.py", "__init__.py",
