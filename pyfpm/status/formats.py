@@ -13,6 +13,7 @@ import json
 import time
 from functools import lru_cache
 
+from pyfpm.status.markup import escape
 from pyfpm.status.metrics import openmetrics
 from pyfpm.status.snapshot import FIELDS, Process, Snapshot
 
@@ -33,12 +34,12 @@ _PROCESS_KEYS = [key for _, key in _PROCESS]
 _TAGS = [name.replace("_", "-") for name in Process._fields]
 _XML_PROCESS = "".join(["<process>", *[f"<{tag}>%s</{tag}>" for tag in _TAGS], "</process>"])
 _DATES = ("start_time", "last_reload_time")
-_ESCAPES = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;", ord('"'): "&quot;", ord("'"): "&#039;"}
 
 
 def is_full(query: str) -> bool:
-    """Whether the workers are asked for."""
-    return "full" in query.split("&")
+    """Whether the workers are asked for; people want to see them."""
+    keys = query.split("&")
+    return "full" in keys or "html" in keys
 
 
 def render(snapshot: Snapshot, query: str) -> tuple[str, bytes]:
@@ -70,24 +71,10 @@ def _line(key: str, value: str) -> str:
 
 
 def _html(snapshot: Snapshot, full: bool) -> str:
-    lines = [
-        '<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Strict//EN" "http://www.w3.org/TR/xhtml1/DTD/xhtml1-strict.dtd">',
-        '<html xmlns="http://www.w3.org/1999/xhtml" xml:lang="en" lang="en">',
-        "<head><title>pyfpm Status Page</title></head>",
-        "<body>",
-        "<table>",
-        *[f"<tr><th>{key}</th><td>{escape(value)}</td></tr>" for _, key, value in _for_people(snapshot)],
-        "</table>",
-    ]
-    if full:
-        lines.append('<table border="1">')
-        lines.append("<tr>" + "".join([f"<th>{key}</th>" for _, key in _PROCESS]) + "</tr>")
-        # Values have no line ends, so a row is escaped in one go.
-        for process in snapshot.processes:
-            cells = escape("\n".join(_values(process, True))).replace("\n", "</td><td>")
-            lines.append(f"<tr><td>{cells}</td></tr>")
-        lines.append("</table>")
-    return "\n".join([*lines, "</body></html>", ""])
+    from pyfpm.status.dashboard import page  # it brings libcrypto along, and most who ask are programs
+
+    del full
+    return page([snapshot])
 
 
 def _xml(snapshot: Snapshot, full: bool) -> str:
@@ -134,11 +121,6 @@ def _show(name: str, value: Value, dates: bool) -> str:
 @lru_cache(64)  # most workers were started together
 def _date(seconds: int) -> str:
     return time.strftime(DATE, time.localtime(seconds))
-
-
-def escape(text: str) -> str:
-    """For HTML and XML, in elements and attributes. (html.escape would bring 300 KB of entities along.)"""
-    return text.translate(_ESCAPES)
 
 
 # Precedence is by place, as in PHP-FPM; openmetrics comes behind them, and text last.

@@ -1,0 +1,397 @@
+"""The page for people: one HTML document, complete as it is sent, for one pool or for all of them.
+
+Runs in: worker or monitor that answers a status request, Python 3.9 and up.   Not pure: a date is in local time, and
+style and script are files beside this one, read when it is imported.
+Fails by: OSError when those files are gone.
+
+All that is on the page is made here, once. Its script (dashboard.js) fetches the same address again and has the
+document say what the new one says; it knows nothing of pools, so the two cannot come to say different things. Whatever
+a visitor of the site has sent is escaped here; should that ever fail, CSP keeps the browser from running it.
+"""
+
+from __future__ import annotations
+
+import time
+from base64 import b64encode
+from hashlib import sha256
+from os.path import dirname, join
+
+from pyfpm.facts import STEP
+from pyfpm.status import amounts
+from pyfpm.status.concerns import BAD, SETTLED, concerns_of, is_long, state_of
+from pyfpm.status.markup import escape
+from pyfpm.status.sparkline import sparkline
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Optional
+
+    from pyfpm.status.concerns import Concern
+    from pyfpm.status.snapshot import Process, Snapshot
+
+    Looked = tuple[Snapshot, list[Concern]]
+
+MOST_CONCERNS = 20  # on top of the page; each stands at its pool as well
+RECENT = 3  # steps: the newest may not be there yet
+REFRESH = 5  # seconds, where scripts do not run
+BUSY_FIRST = 10**13  # microseconds, 115 days: a request in hand stands before any that is over
+ICON = (
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
+    "%3Cpath d='M2 9h3v5H2zM6.5 5h3v9h-3zM11 2h3v12h-3z' fill='%230d7377'/%3E%3C/svg%3E"
+)
+
+
+def _read(name: str) -> str:
+    with open(join(dirname(__file__), name), encoding="utf-8") as file:
+        return file.read()
+
+
+STYLE = _read("dashboard.css")
+SCRIPT = _read("dashboard.js")
+
+
+def _source(text: str) -> str:
+    return "'sha256-" + b64encode(sha256(text.encode()).digest()).decode() + "'"
+
+
+CSP = (
+    f"default-src 'none'; script-src {_source(SCRIPT)}; style-src {_source(STYLE)}; img-src data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+
+_SHAPES = {
+    "good": '<circle cx="8" cy="8" r="7"/><path class="cut" d="M4.8 8.2l2.3 2.3 4.2-4.6"/>',
+    "odd": '<path d="M8 1 15.5 14.5H.5z"/><path class="cut" d="M8 6v4.2M8 12.1v.4"/>',
+    "bad": '<path d="M5 1h6l4 4v6l-4 4H5l-4-4V5z"/><path class="cut" d="M5.5 5.5l5 5M10.5 5.5l-5 5"/>',
+    "busy": '<circle cx="8" cy="8" r="5"/>',
+    "idle": '<circle class="ring" cx="8" cy="8" r="4.2"/>',
+}
+_SPRITE = "".join([f'<symbol id="i-{name}" viewBox="0 0 16 16">{shape}</symbol>' for name, shape in _SHAPES.items()])
+_WORDS = {"bad": "Problem", "odd": "Notice"}  # beside the shape and the colour
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="robots" content="noindex">
+<title>{title}</title>
+<link rel="icon" href="{icon}">
+<noscript><meta http-equiv="refresh" content="{refresh}"></noscript>
+<style>{style}</style>
+</head>
+<body>
+<svg class="sprite" aria-hidden="true" data-own>{sprite}</svg>
+<header>
+<p class="brand">pyfpm</p>
+<p class="moment">As of <time>{moment}</time><span id="since" data-own></span></p>
+<p id="lost" role="status" data-own></p>
+</header>
+<main id="main">
+<div role="status" class="headline {weight}"><h1>{icon_of}{headline}</h1></div>
+{concerns}<div id="filter" data-own hidden></div>
+{overview}{pools}</main>
+<footer>
+<p>For programs: <a href="?json&amp;full">JSON</a>, <a href="?xml&amp;full">XML</a>, <a href="?full">text</a>,
+<a href="?openmetrics">OpenMetrics</a></p>
+</footer>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+def page(snapshots: Sequence[Snapshot]) -> str:
+    """The whole document."""
+    looked = [(pool, concerns_of(pool)) for pool in snapshots]
+    weight = _weight([concern for _, concerns in looked for concern in concerns])
+    return _PAGE.format(
+        title=escape(_title(looked)),
+        icon=ICON,
+        refresh=REFRESH,
+        style=STYLE,
+        sprite=_SPRITE,
+        moment=_moment(snapshots),
+        weight=weight,
+        icon_of=_icon(weight),
+        headline=escape(_headline(looked)),
+        concerns=_concerns(looked),
+        overview=_overview(looked) if len(looked) > 1 else "",
+        pools="".join([_pool(place, pool, concerns) for place, (pool, concerns) in enumerate(looked)]),
+        script=SCRIPT,
+    )
+
+
+def _moment(snapshots: Sequence[Snapshot]) -> str:
+    known = [pool.start_time + pool.start_since for pool in snapshots if pool.start_time and pool.start_since]
+    return time.strftime("%d %b %Y %H:%M:%S %z", time.localtime(max(known))) if known else amounts.UNKNOWN
+
+
+# ── what is wrong ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _weight(concerns: list[Concern]) -> str:
+    """The worst of them; "good" where there are none."""
+    return min([concern.weight for concern in concerns], key=lambda weight: weight != BAD, default="good")
+
+
+def _title(looked: list[Looked]) -> str:
+    troubled = sum(1 for _, concerns in looked if concerns)
+    name = looked[0][0].pool if len(looked) == 1 else f"{len(looked)} pools"
+    return (f"({troubled}) " if troubled else "") + f"{name} \N{MIDDLE DOT} pyfpm"
+
+
+def _headline(looked: list[Looked]) -> str:
+    weights = [_weight(concerns) for _, concerns in looked]
+    if not looked:
+        return "There is no pool"
+    if len(looked) == 1:
+        return looked[0][0].pool + {"good": " serves", "odd": " needs a look", "bad": " has a problem"}[weights[0]]
+    bad, odd = weights.count("bad"), weights.count("odd")
+    if not bad and not odd:
+        return f"All {len(looked)} pools serve"
+    of = f" of {len(looked)} pools"
+    parts = [f"{bad}{of} {'has' if bad == 1 else 'have'} a problem"] if bad else []
+    if odd:
+        parts.append(f"{odd}{'' if bad else of} {'needs' if odd == 1 else 'need'} a look")
+    return ", ".join(parts)
+
+
+def _concerns(looked: list[Looked]) -> str:
+    """All of them, the worst first, each with the way to its pool."""
+    every = [(concern, place, pool) for place, (pool, concerns) in enumerate(looked) for concern in concerns]
+    every.sort(key=lambda one: one[0].weight != BAD)
+    lines = [
+        f'<li class="{concern.weight}">{_icon(concern.weight)}<p><strong>{_WORDS[concern.weight]}</strong> '
+        f'<a href="#pool-{place}">{escape(pool.pool)}</a> <span class="words">{escape(concern.words)}</span></p></li>'
+        for concern, place, pool in every[:MOST_CONCERNS]
+    ]
+    if len(every) > MOST_CONCERNS:
+        lines.append(f"<li><p>and {len(every) - MOST_CONCERNS} more, at their pools</p></li>")
+    return f'<ul class="concerns" aria-label="What is wrong">{"".join(lines)}</ul>\n' if lines else ""
+
+
+# ── all pools in a table ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _overview(looked: list[Looked]) -> str:
+    rows = "".join([_overview_row(place, pool, concerns) for place, (pool, concerns) in enumerate(looked)])
+    return (
+        '<section aria-labelledby="overview"><h2 id="overview">Pools</h2><table class="pools" data-key="pools">'
+        '<caption class="unseen">All pools</caption>'
+        + _head(("Pool", "State", "Busy", "Requests/s", "Waiting", "Slow", "Memory"), "", 'Traffic</th>')
+        + f"<tbody>{rows}</tbody></table></section>\n"
+    )
+
+
+def _overview_row(place: int, pool: Snapshot, concerns: list[Concern]) -> str:
+    weight, per_second = _weight(concerns), _traffic(pool)
+    name = escape(pool.pool)
+    cells = [
+        f'<td data-v="{("good", "odd", "bad").index(weight)}" class="state {weight}">{_icon(weight)}'
+        f"{state_of(pool)}</td>",
+        _number(pool.active_processes, f"{pool.active_processes} of {amounts.count(pool.max_children)}"),
+        _number(per_second, amounts.rate(per_second)),
+        _number(pool.listen_queue, amounts.count(pool.listen_queue)),
+        _number(pool.slow_requests, amounts.count(pool.slow_requests)),
+        _number(pool.memory, amounts.size(pool.memory)),
+        f'<td class="drawn">{_traffic_line(pool)}</td>',
+    ]
+    link = f'<th scope="row"><a href="#pool-{place}">{name}</a></th>'
+    return f'<tr data-key="{name}">{link}{"".join(cells)}</tr>'
+
+
+def _number(value: float | None, text: str) -> str:
+    return f'<td class="n" data-v="{-1 if value is None else value}">{text}</td>'
+
+
+def _head(names: Sequence[str], sorted_by: str, last: str = "") -> str:
+    """Column heads; the script makes buttons of them that sort. `last` is of a column that has no order."""
+    cells = [
+        f'<th scope="col" data-sort{" aria-sort=" + chr(34) + "descending" + chr(34) if name == sorted_by else ""}>'
+        f"{name}</th>"
+        for name in names
+    ]
+    more = f'<th scope="col">{last}' if last else ""
+    return f'<thead data-own><tr>{"".join(cells)}{more}</tr></thead>'
+
+
+# ── a pool ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _pool(place: int, pool: Snapshot, concerns: list[Concern]) -> str:
+    weight, name = _weight(concerns), escape(pool.pool)
+    up = f", up {amounts.age(pool.start_since)}" if pool.start_since is not None else ""
+    return (
+        f'<section class="pool {weight}" id="pool-{place}" data-key="{name}" aria-labelledby="name-{place}">'
+        f'<div class="title"><h2 id="name-{place}">{name}</h2>'
+        f'<p class="state {weight}">{_icon(weight)}{state_of(pool)}</p>'
+        f'<p class="kind">{escape(pool.process_manager)}{up}</p></div>'
+        f'<dl class="tiles">{"".join(_tiles(pool, {one.figure: one.weight for one in reversed(concerns)}))}</dl>'
+        f"{_workers(pool)}</section>\n"
+    )
+
+
+def _tiles(pool: Snapshot, marks: dict[str, str]) -> list[str]:
+    count = amounts.count
+    per_second = _traffic(pool)
+    reached = pool.max_children_reached
+    ended = f"{count(pool.killed_processes)} killed, {count(pool.recycled_processes)} recycled"
+    return [
+        _tile(
+            "Workers busy",
+            f"{pool.active_processes}<small> of {count(pool.max_children)}</small>",
+            [
+                f"{pool.idle_processes} idle, most busy {count(pool.max_active_processes)}",
+                *([f"limit reached {amounts.many(reached, 'time', 'times')}"] if reached else []),
+            ],
+            marks.get("workers"),
+            _bar(pool.active_processes, pool.max_children),
+        ),
+        _tile(
+            "Busy share, 1 min",
+            amounts.share(pool.busy_share_1m),
+            [f"5 min {amounts.share(pool.busy_share_5m)}, 15 min {amounts.share(pool.busy_share_15m)}"],
+            drawn=sparkline("Busy share", _shares(pool), amounts.share, 1.0),
+        ),
+        _tile(
+            "Requests per second",
+            amounts.rate(per_second),
+            [f"{count(pool.accepted_conn)} in all"],
+            drawn=_traffic_line(pool),
+        ),
+        _tile(
+            "Connections waiting",
+            count(pool.listen_queue),
+            [f"most {count(pool.max_listen_queue)}, limit {count(pool.listen_queue_len)}"],
+            marks.get("queue"),
+            sparkline("Connections waiting", _queues(pool), count, 4.0),
+        ),
+        _tile(
+            "Slow requests",
+            count(pool.slow_requests),
+            [f"{count(pool.timed_out_requests)} timed out, {count(pool.shed_requests)} shed"],
+        ),
+        _tile("Workers crashed", count(pool.crashed_processes), [ended]),
+        _tile("Memory", amounts.size(pool.memory), [f"largest worker {amounts.size(pool.memory_peak)}"]),
+        _tile("Generation", count(pool.generation), _code(pool), marks.get("code")),
+    ]
+
+
+def _tile(name: str, figure: str, more: list[str], mark: str | None = None, drawn: str = "") -> str:
+    marked = f'{_icon(mark)}<span class="unseen">{_WORDS[mark]}: </span>' if mark else ""
+    rest = "".join([f"<dd>{text}</dd>" for text in more])
+    drawing = f'<dd class="drawn">{drawn}</dd>' if drawn else ""
+    return f'<div class="tile {mark or ""}"><dt>{marked}{name}</dt><dd class="figure">{figure}</dd>{drawing}{rest}</div>'
+
+
+def _code(pool: Snapshot) -> list[str]:
+    reload = "not reloaded yet"
+    if pool.last_reload_time is not None:
+        reload = "last reload " + ("ok" if pool.last_reload in SETTLED else "refused")
+        if pool.start_time is not None and pool.start_since is not None:
+            reload += f", {amounts.age(max(0, pool.start_time + pool.start_since - pool.last_reload_time))} ago"
+    return [reload, f"template: {pool.template or amounts.UNKNOWN}"]
+
+
+def _bar(part: int, whole: int | None) -> str:
+    width = min(100.0, part / whole * 100) if whole else 0.0
+    return (
+        '<svg class="bar" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect class="track" width="100" height="6"/><rect class="fill" width="{width:.1f}" height="6"/></svg>'
+    )
+
+
+def _icon(name: str) -> str:
+    return f'<svg class="icon" aria-hidden="true"><use href="#i-{name}"/></svg>'
+
+
+# ── its history ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _traffic(pool: Snapshot) -> float | None:
+    """Requests per second in the last step that is known."""
+    return next((rate for rate in reversed(_rates(pool)[-RECENT:]) if rate is not None), None)
+
+
+def _traffic_line(pool: Snapshot) -> str:
+    return sparkline("Requests per second", _rates(pool), amounts.rate, 1.0)
+
+
+def _rates(pool: Snapshot) -> list[Optional[float]]:
+    return [None if step is None else max(0, step.requests) / STEP for step in pool.history]
+
+
+def _queues(pool: Snapshot) -> list[Optional[float]]:
+    return [None if step is None or step.queue < 0 else step.queue for step in pool.history]
+
+
+def _shares(pool: Snapshot) -> list[Optional[float]]:
+    return [None if step is None else min(max(step.busy / 1e6, 0.0), 1.0) for step in pool.history]
+
+
+# ── its workers ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_COLUMNS = ("PID", "State", "Duration", "Request", "Served", "Age", "CPU", "Memory", "Peak")
+_ROW = (
+    '<tr class="%s" data-key="%d"><th scope="row">%d</th>'
+    '<td>%s%s</td><td class="n" data-v="%d">%s</td><td class="request">%s</td><td class="n" data-v="%d">%s</td>'
+    '<td class="n" data-v="%d">%s</td><td class="n" data-v="%g">%s</td><td class="n" data-v="%d">%s</td>'
+    '<td class="n" data-v="%d">%s</td></tr>\n'
+)
+
+
+def _workers(pool: Snapshot) -> str:
+    if not pool.processes:
+        return '<p class="nobody">No worker at this moment.</p>'
+    processes = sorted(pool.processes, key=_rank, reverse=True)
+    rows = "".join([_ROW % _row(process, pool.generation) for process in processes])
+    caption = f"{amounts.many(len(processes), 'worker', 'workers')} of {escape(pool.pool)}"
+    return (
+        f'<table class="workers" data-key="workers"><caption>{caption}</caption>{_head(_COLUMNS, "Duration")}'
+        f"<tbody>{rows}</tbody></table>"
+    )
+
+
+def _rank(process: Process) -> int:
+    """Long-running first, then the others by how long their last request took."""
+    busy = process.state not in ("Idle", "Creating", "Free")
+    return int(process.request_duration) + BUSY_FIRST * busy
+
+
+def _row(process: Process, generation: int | None) -> tuple[object, ...]:
+    idle = process.state == "Idle"
+    kind = "idle" if idle else "odd" if is_long(process) else "busy"
+    old = ", old code" if generation is not None and process.generation != generation else ""
+    return (
+        kind,
+        process.pid,
+        process.pid,
+        _icon(kind),
+        process.state + old,
+        _rank(process),
+        amounts.duration(process.request_duration / 1e6),
+        _request(process, idle),
+        process.requests,
+        amounts.count(process.requests),
+        process.start_since,
+        amounts.age(process.start_since),
+        process.last_request_cpu,
+        f"{process.last_request_cpu:.0f}{amounts.SPACE}%" if idle else amounts.UNKNOWN,
+        process.pss or -1,
+        amounts.size(process.pss),
+        process.last_request_memory,
+        amounts.size(process.last_request_memory or None),
+    )
+
+
+def _request(process: Process, idle: bool) -> str:
+    """Method and URI, and whose; a long one is cut by the style, and whole in the title."""
+    if process.request_uri == "-":
+        return amounts.UNKNOWN
+    method, uri, user = escape(f"{process.request_method}\n{process.request_uri}\n{process.user}").split("\n")
+    whose = "" if user == "-" else f' <span class="user">{user}</span>'
+    last = '<span class="last">last</span> ' if idle else ""
+    return f'<span class="cut" title="{uri}">{last}<b>{method}</b> <bdi>{uri}</bdi>{whose}</span>'

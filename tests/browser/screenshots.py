@@ -1,0 +1,35 @@
+"""The pictures in docs/screenshots: python -m tests.browser.screenshots [FOLDER]
+
+Runs in: a developer's shell.
+Fails by: whatever keeps Chromium from starting.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.browser.chromium import fresh_browser
+from tests.browser.pools import Site, a_bad_night
+from tests.rules.source import ROOT
+
+WIDTH, PHONE = 1280, 390
+
+
+def main(folder: Path) -> None:
+    with fresh_browser() as browser, a_bad_night() as pools:
+        with Site(lambda: [pool.snapshot() for pool in pools]) as site:
+            browser.be_window(WIDTH, 1000)
+            browser.open(site.url())
+            browser.shoot(folder / "dashboard.png")
+            browser.be_window(PHONE, 844, dark=True, scale=2)
+            browser.open(site.url())
+            browser.shoot(folder / "dashboard-phone.png", whole=False)
+        with Site(lambda: [pools[2].snapshot()]) as site:
+            browser.be_window(WIDTH, 700, dark=True)
+            browser.open(site.url())
+            browser.shoot(folder / "dashboard-dark.png")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "screenshots")
