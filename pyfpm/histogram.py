@@ -30,9 +30,9 @@ def observe(cells: Any, nanoseconds: int) -> None:
     cells[SUM] += nanoseconds
 
 
-def added(one: Sequence[int], other: Sequence[int]) -> tuple[int, ...]:
-    """Two rows together; they are gossip, so the result is kept to what a cell can hold."""
-    return tuple([min(mine + theirs, _LARGEST) for mine, theirs in zip(one, other)])
+def added(*rows: Sequence[int]) -> tuple[int, ...]:
+    """Rows together; they are gossip, so the result is kept to what a cell can hold."""
+    return tuple([min(sum(cells), _LARGEST) for cells in zip(*rows)])
 
 
 EMPTY = (0,) * CELLS

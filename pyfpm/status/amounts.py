@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     Number = Optional[float]
 
 UNKNOWN = "\N{EN DASH}"
-SPACE = "\N{NO-BREAK SPACE}"
-_THIN = "\N{NARROW NO-BREAK SPACE}"  # between thousands, as ISO 31 has it
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -24,20 +22,20 @@ def duration(seconds: Number) -> str:
     if seconds is None:
         return UNKNOWN
     if seconds < 0.9995:
-        return f"{seconds * 1000:.0f}{SPACE}ms"
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 59.95:
-        return f"{seconds:.1f}{SPACE}s"
+        return f"{seconds:.1f} s"
     whole = int(seconds)
     for (large, name), (small, lesser) in zip(_UNITS, _UNITS[1:]):
         if whole >= large:
             rest = whole % large // small
-            return f"{whole // large}{SPACE}{name}" + (f"{SPACE}{rest}{SPACE}{lesser}" if rest else "")
-    return f"{whole}{SPACE}s"
+            return f"{whole // large} {name}" + (f" {rest} {lesser}" if rest else "")
+    return f"{whole} s"
 
 
 def age(seconds: Number) -> str:
     """A duration for which whole seconds are enough."""
-    return f"{int(seconds)}{SPACE}s" if seconds is not None and seconds < 60 else duration(seconds)
+    return f"{int(seconds)} s" if seconds is not None and seconds < 60 else duration(seconds)
 
 
 def size(amount: Number) -> str:
@@ -46,14 +44,14 @@ def size(amount: Number) -> str:
         return UNKNOWN
     for unit in _SIZES[:-1]:
         if amount < 999.5:
-            return f"{amount:.{1 if amount < 9.95 and unit != 'B' else 0}f}{SPACE}{unit}"
+            return f"{amount:.{1 if amount < 9.95 and unit != 'B' else 0}f} {unit}"
         amount /= 1024
-    return f"{amount:.1f}{SPACE}{_SIZES[-1]}"
+    return f"{amount:.1f} {_SIZES[-1]}"
 
 
 def count(number: Number) -> str:
     """A whole number, its thousands apart."""
-    return UNKNOWN if number is None else f"{int(number):,}".replace(",", _THIN)
+    return UNKNOWN if number is None else f"{int(number):,}"
 
 
 def rate(number: Number) -> str:
@@ -65,7 +63,7 @@ def rate(number: Number) -> str:
 
 def share(part: Number) -> str:
     """A share of one, in per cent."""
-    return UNKNOWN if part is None else f"{part * 100:.0f}{SPACE}%"
+    return UNKNOWN if part is None else f"{part * 100:.0f} %"
 
 
 def many(number: int, one: str, more: str) -> str:

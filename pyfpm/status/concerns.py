@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 
+from pyfpm.scoreboard import CREATING, FREE, IDLE, STAGE_NAMES
 from pyfpm.status import amounts
 
 TYPE_CHECKING = False
@@ -19,6 +20,8 @@ LONG = 30.0  # seconds: most front servers give up after 60
 NEARLY = 0.8  # of the listen queue's limit
 SETTLED = ("ok", "none", "")  # what a last reload says that nobody refused
 
+_WITHOUT_REQUEST = (STAGE_NAMES[FREE], STAGE_NAMES[CREATING], STAGE_NAMES[IDLE])
+
 Concern = namedtuple("Concern", ("weight", "figure", "words"))
 Concern.__doc__ = "`figure` names what on the page shows it, where one does; `words` are a sentence or two."
 
@@ -27,6 +30,11 @@ def concerns_of(pool: Snapshot) -> list[Concern]:
     """What is wrong, the worst first."""
     found = [*_of_service(pool), *_of_queue(pool), *_of_requests(pool), *_of_reload(pool)]
     return sorted(found, key=lambda concern: concern.weight != BAD)
+
+
+def worst(concerns: list[Concern]) -> str:
+    """The weight of the worst; "good" where there are none."""
+    return min([concern.weight for concern in concerns], key=lambda weight: weight != BAD, default="good")
 
 
 def state_of(pool: Snapshot) -> str:
@@ -40,15 +48,14 @@ def state_of(pool: Snapshot) -> str:
     return "serving"
 
 
-def long_requests(pool: Snapshot) -> list[Process]:
-    """Those that run for too long, the longest first."""
-    found = [one for one in pool.processes if is_long(one)]
-    return sorted(found, key=lambda one: -one.request_duration)
+def is_busy(process: Process) -> bool:
+    """Whether it has a request, or is about to read one."""
+    return process.state not in _WITHOUT_REQUEST
 
 
 def is_long(process: Process) -> bool:
-    """Whether it is in a request for too long."""
-    return process.state not in ("Idle", "Creating", "Free") and process.request_duration >= LONG * 1e6
+    """Whether it has been in a request for too long."""
+    return is_busy(process) and bool(process.request_duration >= LONG * 1e6)
 
 
 def _may_sleep(pool: Snapshot) -> bool:
@@ -85,12 +92,12 @@ def _of_queue(pool: Snapshot) -> list[Concern]:
 
 
 def _of_requests(pool: Snapshot) -> list[Concern]:
-    long = long_requests(pool)
+    long = [one for one in pool.processes if is_long(one)]
     if not long:
         return []
-    worst = long[0]
-    what = f"process {worst.pid} in {worst.request_method} {worst.request_uri}"
-    took = amounts.duration(worst.request_duration / 1e6)
+    longest = max(long, key=lambda one: one.request_duration)
+    what = f"process {longest.pid} in {longest.request_method} {longest.request_uri}"
+    took = amounts.duration(longest.request_duration / 1e6)
     runs = amounts.many(len(long), "request runs", "requests run")
     return [Concern(ODD, "", f"{runs} for more than {LONG:.0f} s; the longest for {took}: {what}")]
 

@@ -16,26 +16,24 @@ from base64 import b64encode
 from hashlib import sha256
 from os.path import dirname, join
 
-from pyfpm.facts import STEP
 from pyfpm.status import amounts
-from pyfpm.status.concerns import BAD, SETTLED, concerns_of, is_long, state_of
+from pyfpm.status.concerns import BAD, SETTLED, concerns_of, state_of, worst
+from pyfpm.status.icons import SPRITE, WORDS, icon
 from pyfpm.status.markup import escape
-from pyfpm.status.sparkline import sparkline
+from pyfpm.status.sparkline import queue_line, share_line, traffic, traffic_line
+from pyfpm.status.tables import pools_table, workers_table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Optional
 
     from pyfpm.status.concerns import Concern
-    from pyfpm.status.snapshot import Process, Snapshot
+    from pyfpm.status.snapshot import Snapshot
 
     Looked = tuple[Snapshot, list[Concern]]
 
 MOST_CONCERNS = 20  # on top of the page; each stands at its pool as well
-RECENT = 3  # steps: the newest may not be there yet
 REFRESH = 5  # seconds, where scripts do not run
-BUSY_FIRST = 10**13  # microseconds, 115 days: a request in hand stands before any that is over
 ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
     "%3Cpath d='M2 9h3v5H2zM6.5 5h3v9h-3zM11 2h3v12h-3z' fill='%230d7377'/%3E%3C/svg%3E"
@@ -59,16 +57,6 @@ CSP = (
     f"default-src 'none'; script-src {_source(SCRIPT)}; style-src {_source(STYLE)}; img-src data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
-
-_SHAPES = {
-    "good": '<circle cx="8" cy="8" r="7"/><path class="cut" d="M4.8 8.2l2.3 2.3 4.2-4.6"/>',
-    "odd": '<path d="M8 1 15.5 14.5H.5z"/><path class="cut" d="M8 6v4.2M8 12.1v.4"/>',
-    "bad": '<path d="M5 1h6l4 4v6l-4 4H5l-4-4V5z"/><path class="cut" d="M5.5 5.5l5 5M10.5 5.5l-5 5"/>',
-    "busy": '<circle cx="8" cy="8" r="5"/>',
-    "idle": '<circle class="ring" cx="8" cy="8" r="4.2"/>',
-}
-_SPRITE = "".join([f'<symbol id="i-{name}" viewBox="0 0 16 16">{shape}</symbol>' for name, shape in _SHAPES.items()])
-_WORDS = {"bad": "Problem", "odd": "Notice"}  # beside the shape and the colour
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -106,19 +94,19 @@ _PAGE = """<!DOCTYPE html>
 def page(snapshots: Sequence[Snapshot]) -> str:
     """The whole document."""
     looked = [(pool, concerns_of(pool)) for pool in snapshots]
-    weight = _weight([concern for _, concerns in looked for concern in concerns])
+    weight = worst([concern for _, concerns in looked for concern in concerns])
     return _PAGE.format(
         title=escape(_title(looked)),
         icon=ICON,
         refresh=REFRESH,
         style=STYLE,
-        sprite=_SPRITE,
+        sprite=SPRITE,
         moment=_moment(snapshots),
         weight=weight,
-        icon_of=_icon(weight),
+        icon_of=icon(weight),
         headline=escape(_headline(looked)),
         concerns=_concerns(looked),
-        overview=_overview(looked) if len(looked) > 1 else "",
+        overview=pools_table(looked) if len(looked) > 1 else "",
         pools="".join([_pool(place, pool, concerns) for place, (pool, concerns) in enumerate(looked)]),
         script=SCRIPT,
     )
@@ -132,11 +120,6 @@ def _moment(snapshots: Sequence[Snapshot]) -> str:
 # ── what is wrong ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _weight(concerns: list[Concern]) -> str:
-    """The worst of them; "good" where there are none."""
-    return min([concern.weight for concern in concerns], key=lambda weight: weight != BAD, default="good")
-
-
 def _title(looked: list[Looked]) -> str:
     troubled = sum(1 for _, concerns in looked if concerns)
     name = looked[0][0].pool if len(looked) == 1 else f"{len(looked)} pools"
@@ -144,7 +127,7 @@ def _title(looked: list[Looked]) -> str:
 
 
 def _headline(looked: list[Looked]) -> str:
-    weights = [_weight(concerns) for _, concerns in looked]
+    weights = [worst(concerns) for _, concerns in looked]
     if not looked:
         return "There is no pool"
     if len(looked) == 1:
@@ -164,7 +147,7 @@ def _concerns(looked: list[Looked]) -> str:
     every = [(concern, place, pool) for place, (pool, concerns) in enumerate(looked) for concern in concerns]
     every.sort(key=lambda one: one[0].weight != BAD)
     lines = [
-        f'<li class="{concern.weight}">{_icon(concern.weight)}<p><strong>{_WORDS[concern.weight]}</strong> '
+        f'<li class="{concern.weight}">{icon(concern.weight)}<p><strong>{WORDS[concern.weight]}</strong> '
         f'<a href="#pool-{place}">{escape(pool.pool)}</a> <span class="words">{escape(concern.words)}</span></p></li>'
         for concern, place, pool in every[:MOST_CONCERNS]
     ]
@@ -173,70 +156,25 @@ def _concerns(looked: list[Looked]) -> str:
     return f'<ul class="concerns" aria-label="What is wrong">{"".join(lines)}</ul>\n' if lines else ""
 
 
-# ── all pools in a table ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _overview(looked: list[Looked]) -> str:
-    rows = "".join([_overview_row(place, pool, concerns) for place, (pool, concerns) in enumerate(looked)])
-    return (
-        '<section aria-labelledby="overview"><h2 id="overview">Pools</h2><table class="pools" data-key="pools">'
-        '<caption class="unseen">All pools</caption>'
-        + _head(("Pool", "State", "Busy", "Requests/s", "Waiting", "Slow", "Memory"), "", 'Traffic</th>')
-        + f"<tbody>{rows}</tbody></table></section>\n"
-    )
-
-
-def _overview_row(place: int, pool: Snapshot, concerns: list[Concern]) -> str:
-    weight, per_second = _weight(concerns), _traffic(pool)
-    name = escape(pool.pool)
-    cells = [
-        f'<td data-v="{("good", "odd", "bad").index(weight)}" class="state {weight}">{_icon(weight)}'
-        f"{state_of(pool)}</td>",
-        _number(pool.active_processes, f"{pool.active_processes} of {amounts.count(pool.max_children)}"),
-        _number(per_second, amounts.rate(per_second)),
-        _number(pool.listen_queue, amounts.count(pool.listen_queue)),
-        _number(pool.slow_requests, amounts.count(pool.slow_requests)),
-        _number(pool.memory, amounts.size(pool.memory)),
-        f'<td class="drawn">{_traffic_line(pool)}</td>',
-    ]
-    link = f'<th scope="row"><a href="#pool-{place}">{name}</a></th>'
-    return f'<tr data-key="{name}">{link}{"".join(cells)}</tr>'
-
-
-def _number(value: float | None, text: str) -> str:
-    return f'<td class="n" data-v="{-1 if value is None else value}">{text}</td>'
-
-
-def _head(names: Sequence[str], sorted_by: str, last: str = "") -> str:
-    """Column heads; the script makes buttons of them that sort. `last` is of a column that has no order."""
-    cells = [
-        f'<th scope="col" data-sort{" aria-sort=" + chr(34) + "descending" + chr(34) if name == sorted_by else ""}>'
-        f"{name}</th>"
-        for name in names
-    ]
-    more = f'<th scope="col">{last}' if last else ""
-    return f'<thead data-own><tr>{"".join(cells)}{more}</tr></thead>'
-
-
 # ── a pool ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _pool(place: int, pool: Snapshot, concerns: list[Concern]) -> str:
-    weight, name = _weight(concerns), escape(pool.pool)
+    weight, name = worst(concerns), escape(pool.pool)
     up = f", up {amounts.age(pool.start_since)}" if pool.start_since is not None else ""
     return (
         f'<section class="pool {weight}" id="pool-{place}" data-key="{name}" aria-labelledby="name-{place}">'
         f'<div class="title"><h2 id="name-{place}">{name}</h2>'
-        f'<p class="state {weight}">{_icon(weight)}{state_of(pool)}</p>'
+        f'<p class="state {weight}">{icon(weight)}{state_of(pool)}</p>'
         f'<p class="kind">{escape(pool.process_manager)}{up}</p></div>'
         f'<dl class="tiles">{"".join(_tiles(pool, {one.figure: one.weight for one in reversed(concerns)}))}</dl>'
-        f"{_workers(pool)}</section>\n"
+        f"{workers_table(pool)}</section>\n"
     )
 
 
 def _tiles(pool: Snapshot, marks: dict[str, str]) -> list[str]:
     count = amounts.count
-    per_second = _traffic(pool)
+    per_second = traffic(pool)
     reached = pool.max_children_reached
     ended = f"{count(pool.killed_processes)} killed, {count(pool.recycled_processes)} recycled"
     return [
@@ -254,20 +192,20 @@ def _tiles(pool: Snapshot, marks: dict[str, str]) -> list[str]:
             "Busy share, 1 min",
             amounts.share(pool.busy_share_1m),
             [f"5 min {amounts.share(pool.busy_share_5m)}, 15 min {amounts.share(pool.busy_share_15m)}"],
-            drawn=sparkline("Busy share", _shares(pool), amounts.share, 1.0),
+            drawn=share_line(pool),
         ),
         _tile(
             "Requests per second",
             amounts.rate(per_second),
             [f"{count(pool.accepted_conn)} in all"],
-            drawn=_traffic_line(pool),
+            drawn=traffic_line(pool),
         ),
         _tile(
             "Connections waiting",
             count(pool.listen_queue),
             [f"most {count(pool.max_listen_queue)}, limit {count(pool.listen_queue_len)}"],
             marks.get("queue"),
-            sparkline("Connections waiting", _queues(pool), count, 4.0),
+            queue_line(pool),
         ),
         _tile(
             "Slow requests",
@@ -281,10 +219,11 @@ def _tiles(pool: Snapshot, marks: dict[str, str]) -> list[str]:
 
 
 def _tile(name: str, figure: str, more: list[str], mark: str | None = None, drawn: str = "") -> str:
-    marked = f'{_icon(mark)}<span class="unseen">{_WORDS[mark]}: </span>' if mark else ""
+    marked = f'{icon(mark)}<span class="unseen">{WORDS[mark]}: </span>' if mark else ""
     rest = "".join([f"<dd>{text}</dd>" for text in more])
     drawing = f'<dd class="drawn">{drawn}</dd>' if drawn else ""
-    return f'<div class="tile {mark or ""}"><dt>{marked}{name}</dt><dd class="figure">{figure}</dd>{drawing}{rest}</div>'
+    head = f'<dt>{marked}{name}</dt><dd class="figure">{figure}</dd>'
+    return f'<div class="tile {mark or ""}">{head}{drawing}{rest}</div>'
 
 
 def _code(pool: Snapshot) -> list[str]:
@@ -302,96 +241,3 @@ def _bar(part: int, whole: int | None) -> str:
         '<svg class="bar" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="track" width="100" height="6"/><rect class="fill" width="{width:.1f}" height="6"/></svg>'
     )
-
-
-def _icon(name: str) -> str:
-    return f'<svg class="icon" aria-hidden="true"><use href="#i-{name}"/></svg>'
-
-
-# ── its history ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _traffic(pool: Snapshot) -> float | None:
-    """Requests per second in the last step that is known."""
-    return next((rate for rate in reversed(_rates(pool)[-RECENT:]) if rate is not None), None)
-
-
-def _traffic_line(pool: Snapshot) -> str:
-    return sparkline("Requests per second", _rates(pool), amounts.rate, 1.0)
-
-
-def _rates(pool: Snapshot) -> list[Optional[float]]:
-    return [None if step is None else max(0, step.requests) / STEP for step in pool.history]
-
-
-def _queues(pool: Snapshot) -> list[Optional[float]]:
-    return [None if step is None or step.queue < 0 else step.queue for step in pool.history]
-
-
-def _shares(pool: Snapshot) -> list[Optional[float]]:
-    return [None if step is None else min(max(step.busy / 1e6, 0.0), 1.0) for step in pool.history]
-
-
-# ── its workers ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-_COLUMNS = ("PID", "State", "Duration", "Request", "Served", "Age", "CPU", "Memory", "Peak")
-_ROW = (
-    '<tr class="%s" data-key="%d"><th scope="row">%d</th>'
-    '<td>%s%s</td><td class="n" data-v="%d">%s</td><td class="request">%s</td><td class="n" data-v="%d">%s</td>'
-    '<td class="n" data-v="%d">%s</td><td class="n" data-v="%g">%s</td><td class="n" data-v="%d">%s</td>'
-    '<td class="n" data-v="%d">%s</td></tr>\n'
-)
-
-
-def _workers(pool: Snapshot) -> str:
-    if not pool.processes:
-        return '<p class="nobody">No worker at this moment.</p>'
-    processes = sorted(pool.processes, key=_rank, reverse=True)
-    rows = "".join([_ROW % _row(process, pool.generation) for process in processes])
-    caption = f"{amounts.many(len(processes), 'worker', 'workers')} of {escape(pool.pool)}"
-    return (
-        f'<table class="workers" data-key="workers"><caption>{caption}</caption>{_head(_COLUMNS, "Duration")}'
-        f"<tbody>{rows}</tbody></table>"
-    )
-
-
-def _rank(process: Process) -> int:
-    """Long-running first, then the others by how long their last request took."""
-    busy = process.state not in ("Idle", "Creating", "Free")
-    return int(process.request_duration) + BUSY_FIRST * busy
-
-
-def _row(process: Process, generation: int | None) -> tuple[object, ...]:
-    idle = process.state == "Idle"
-    kind = "idle" if idle else "odd" if is_long(process) else "busy"
-    old = ", old code" if generation is not None and process.generation != generation else ""
-    return (
-        kind,
-        process.pid,
-        process.pid,
-        _icon(kind),
-        process.state + old,
-        _rank(process),
-        amounts.duration(process.request_duration / 1e6),
-        _request(process, idle),
-        process.requests,
-        amounts.count(process.requests),
-        process.start_since,
-        amounts.age(process.start_since),
-        process.last_request_cpu,
-        f"{process.last_request_cpu:.0f}{amounts.SPACE}%" if idle else amounts.UNKNOWN,
-        process.pss or -1,
-        amounts.size(process.pss),
-        process.last_request_memory,
-        amounts.size(process.last_request_memory or None),
-    )
-
-
-def _request(process: Process, idle: bool) -> str:
-    """Method and URI, and whose; a long one is cut by the style, and whole in the title."""
-    if process.request_uri == "-":
-        return amounts.UNKNOWN
-    method, uri, user = escape(f"{process.request_method}\n{process.request_uri}\n{process.user}").split("\n")
-    whose = "" if user == "-" else f' <span class="user">{user}</span>'
-    last = '<span class="last">last</span> ' if idle else ""
-    return f'<span class="cut" title="{uri}">{last}<b>{method}</b> <bdi>{uri}</bdi>{whose}</span>'

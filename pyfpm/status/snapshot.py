@@ -106,9 +106,8 @@ def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, ful
     read = scoreboard.read_whole if full else scoreboard.read_numbers
     taken = scoreboard.taken()
     readings = [read(slot) for slot in taken]
-    durations, waits = known.durations, known.waits
-    for mine, theirs in map(scoreboard.read_histograms, taken):
-        durations, waits = added(durations, mine), added(waits, theirs)
+    histograms = [(known.durations, known.waits), *map(scoreboard.read_histograms, taken)]
+    durations, waits = [added(*rows) for rows in zip(*histograms)]
     idle = sum(reading.stage == IDLE for reading in readings)
     active = sum(reading.stage not in (FREE, CREATING, IDLE) for reading in readings)
     idle += facts["idle_elsewhere"] or 0

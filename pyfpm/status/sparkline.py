@@ -1,4 +1,4 @@
-"""The last ten minutes as a line, in SVG, with words for those who cannot see it.
+"""The last ten minutes of a pool as lines, in SVG, with words for those who cannot see it.
 
 Runs in: worker that answers a status request, Python 3.9 and up.   Pure: no system call, no clock, no log.
 Fails by: nothing.
@@ -6,6 +6,8 @@ Fails by: nothing.
 
 from __future__ import annotations
 
+from pyfpm.facts import STEP
+from pyfpm.status import amounts
 from pyfpm.status.markup import escape
 
 TYPE_CHECKING = False
@@ -13,10 +15,39 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Optional
 
+    from pyfpm.status.snapshot import Snapshot
+
     Values = Sequence[Optional[float]]
 
+RECENT = 3  # steps: the newest may not be there yet
 HEIGHT = 40
 _ROOM = 2  # above and below, or half the line's width would be cut off
+
+
+def traffic(pool: Snapshot) -> float | None:
+    """Requests per second in the last step that is known."""
+    return next((rate for rate in reversed(_rates(pool)[-RECENT:]) if rate is not None), None)
+
+
+def traffic_line(pool: Snapshot) -> str:
+    """Requests per second."""
+    return sparkline("Requests per second", _rates(pool), amounts.rate, 1.0)
+
+
+def queue_line(pool: Snapshot) -> str:
+    """Connections that waited."""
+    queues = [None if step is None or step.queue < 0 else step.queue for step in pool.history]
+    return sparkline("Connections waiting", queues, amounts.count, 4.0)
+
+
+def share_line(pool: Snapshot) -> str:
+    """The share of workers at work, up to all."""
+    shares = [None if step is None else min(max(step.busy / 1e6, 0.0), 1.0) for step in pool.history]
+    return sparkline("Busy share", shares, amounts.share, 1.0)
+
+
+def _rates(pool: Snapshot) -> list[float | None]:
+    return [None if step is None else max(0, step.requests) / STEP for step in pool.history]
 
 
 def sparkline(name: str, values: Values, show: Callable[[float | None], str], least: float) -> str:

@@ -65,7 +65,7 @@ class Browser:
 
     def ask(self, expression: str) -> Any:
         """The value of a JavaScript expression."""
-        return self.driver.execute_script(f"return ({expression})")  # type: ignore[no-untyped-call]
+        return self.driver.execute_script(f"return ({expression})")
 
     def wait(self, expression: str, seconds: float = PATIENCE) -> Any:
         """Ask until it is true; each asking is a round trip to another process."""
@@ -83,8 +83,8 @@ class Browser:
         """The addresses that pages asked for since the last time."""
         entries = self.driver.get_log("performance")  # type: ignore[no-untyped-call]
         events = [json.loads(entry["message"])["message"] for entry in entries]
-        asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-        return [url for url in asked if not url.startswith("data:")]
+        sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        return [url for one in sent if not (url := one["request"]["url"]).startswith("data:")]
 
     def shoot(self, path: Path, whole: bool = True) -> None:
         """A picture of the whole page, or of what is in the window."""

@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING
 
 from pyfpm.facts import STEP, STEPS, History
 from pyfpm.scoreboard import (
-    BORN, CPU, DURATION, GENERATION, IDLE, MEMORY, NUMBER, PID, READING, RUNNING, SINCE, Scoreboard, Slot,
+    BORN,
+    CPU,
+    DURATION,
+    GENERATION,
+    IDLE,
+    MEMORY,
+    NUMBER,
+    PID,
+    READING,
+    RUNNING,
+    SINCE,
+    Scoreboard,
+    Slot,
 )  # fmt: skip
 from pyfpm.status.dashboard import CSP, page
 from pyfpm.status.snapshot import take
@@ -24,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pyfpm.status.snapshot import Snapshot
+
+    Curve = Callable[[int], float]
 
 SECOND = 10**9
 MIB = 1 << 20
@@ -38,7 +52,8 @@ class Pool:
         self.board = Scoreboard.create(name, slots)
         self._free = 0
         started = {"started": LATER - 273_600 * SECOND, "start_time": int(WALL) - 273_600}
-        quiet = {"slow": 0, "timed_out": 0, "crashed": 0, "killed": 0, "shed_elsewhere": 0, "active_elsewhere": 0}
+        quiet = {"slow": 0, "timed_out": 0, "crashed": 0, "killed": 0, "shed_elsewhere": 0, "active_elsewhere": 0,
+                 "memory_peak": 0}  # fmt: skip
         calm = {"queue": 0, "queue_max": 2, "max_children_reached": 0, "max_children": slots, "generation": 7}
         reload = {"reload_time": int(WALL) - 5400, "accepted_elsewhere": 1_204_331, "max_active": slots - 1}
         self.board.facts.write({**FACTS, **started, **quiet, **calm, **reload, **(facts or {})}, note)
@@ -54,7 +69,7 @@ class Pool:
     def reading(self) -> Pool:
         return self._seat(READING, "", "", 0.02, 36)
 
-    def remember(self, rate: Callable[[int], float], queue: Callable[[int], float], busy: Callable[[int], float]) -> Pool:
+    def remember(self, rate: Curve, queue: Curve, busy: Curve) -> Pool:
         """Its last ten minutes, step by step: requests a second, connections that wait, the share at work."""
         history = History()
         last = LATER // (STEP * SECOND)
@@ -83,12 +98,16 @@ class Pool:
         return self
 
 
-def _wave(base: float, height: float, period: float) -> Callable[[int], float]:
+def _wave(base: float, height: float, period: float) -> Curve:
     """What looks like a site's traffic, and is the same each time."""
-    return lambda x: max(0.0, base + height * (math.sin(x / period) + 0.35 * math.sin(x * 1.9) + 0.25 * math.sin(x * 5.3)))
+
+    def at(x: int) -> float:
+        return max(0.0, base + height * (math.sin(x / period) + 0.35 * math.sin(x * 1.9) + 0.25 * math.sin(x * 5.3)))
+
+    return at
 
 
-def _rising(start: int, slope: float) -> Callable[[int], float]:
+def _rising(start: int, slope: float) -> Curve:
     return lambda x: max(0.0, (x - start) * slope)
 
 
@@ -104,7 +123,8 @@ def a_bad_night() -> Iterator[list[Pool]]:
     )  # fmt: skip
     shop.busy(report, 252.4, 212).busy("/checkout", 61.8, 64, "POST").busy("/checkout", 48.1, 66, "POST")
     shop.busy("/cart?added=88213", 12.6, 58)
-    shop.remember(lambda x: _wave(18, 4, 9)(x) * max(0.06, 1 - max(0, x - 85) / 18), _rising(92, 0.82), _rising(70, 0.021))
+    ebbing = _wave(18, 4, 9)
+    shop.remember(lambda x: ebbing(x) * max(0.06, 1 - max(0, x - 85) / 18), _rising(92, 0.82), _rising(70, 0.021))
     blog = Pool(
         "blog",
         6,
