@@ -135,7 +135,7 @@ class Scoreboard:
         memory, start = self.memory, self._start(slot)
         reading.born, reading.length, reading.cpu, reading.memory = _MORE_NUMBERS.unpack_from(memory, start + 8 * BORN)
         (reading.shed,) = _ONE_NUMBER.unpack_from(memory, start + 8 * SHED)
-        reading.weight = self.weight(slot)
+        (reading.weight,) = _ONE_NUMBER.unpack_from(memory, self._weight_at(slot))
         return reading
 
     def read_histograms(self, slot: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -164,11 +164,6 @@ class Scoreboard:
     def weigh(self, slot: int, weight: int) -> None:
         """Master: note how much memory the worker of a slot has, in bytes."""
         _ONE_NUMBER.pack_into(self.memory, self._weight_at(slot), weight)
-
-    def weight(self, slot: int) -> int:
-        """What the worker of a slot weighs; 0 where that is not known."""
-        (weight,) = _ONE_NUMBER.unpack_from(self.memory, self._weight_at(slot))
-        return int(weight)
 
     def set_mark(self, mark: int) -> None:
         """Master: connections up to the `mark`-th have waited too long (see Slot.is_behind); 0 for none."""

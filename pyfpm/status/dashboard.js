@@ -124,7 +124,7 @@
   }
 
   function valueOf(cell) {
-    const text = cell.dataset.v ?? cell.textContent;
+    const text = cell.dataset.v ?? (cell.querySelector("bdi") ?? cell).textContent;
     return text.trim() === "" || isNaN(text) ? text : Number(text);
   }
 
@@ -135,7 +135,8 @@
 
   function order(header) {
     const table = header.closest("table");
-    const descending = header.getAttribute("aria-sort") !== "descending";
+    const now = header.getAttribute("aria-sort");
+    const descending = now ? now === "ascending" : header.classList.contains("n"); // first the most, or A to Z
     const chosen = { column: header.cellIndex, descending };
     orders.set(table.dataset.key, chosen);
     // The choice counts for all tables of the kind: the workers of every pool.

@@ -131,7 +131,8 @@ def _headline(looked: list[Looked]) -> str:
     if not looked:
         return "There is no pool"
     if len(looked) == 1:
-        return looked[0][0].pool + {"good": " serves", "odd": " needs a look", "bad": " has a problem"}[weights[0]]
+        does = {"good": "serves", "odd": "needs a look", "bad": "has a problem"}[weights[0]]
+        return f"{looked[0][0].pool} {does}"
     bad, odd = weights.count("bad"), weights.count("odd")
     if not bad and not odd:
         return f"All {len(looked)} pools serve"

@@ -145,7 +145,7 @@ def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, ful
         timed_out_requests=facts["timed_out"],
         shed_requests=sum(reading.shed for reading in readings) + (facts["shed_elsewhere"] or 0),
         template=_word(TEMPLATES, facts["template"]),
-        memory=sum([scoreboard.weight(slot) for slot in taken]) or None,
+        memory=sum([reading.weight for reading in readings]) or None,
         busy_share_1m=shares[0],
         busy_share_5m=shares[1],
         busy_share_15m=shares[2],

@@ -19,12 +19,13 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from tests.harness.waits import PATIENCE, Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+    "--window-size=1400,1200",
 )  # fmt: skip
 
 
@@ -53,8 +54,9 @@ class Browser:
         self.command(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=phone
         )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.command("Emulation.setEmulatedMedia", features=[scheme])
+        wishes = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
+        features = [{"name": name, "value": value} for name, value in wishes.items()]
+        self.command("Emulation.setEmulatedMedia", features=features)
 
     def allow_scripts(self, allowed: bool) -> None:
         """Whether pages may run scripts; ours can nevertheless look at them."""
@@ -73,6 +75,11 @@ class Browser:
         while not (found := self.ask(expression)):
             deadline.left()
         return found
+
+    def forget(self) -> None:
+        """What was logged until now."""
+        self.errors()
+        self.requested()
 
     def errors(self) -> list[str]:
         """What stood in the console since the last time: exceptions, violations of CSP, failed loads."""
@@ -106,11 +113,3 @@ def fresh_browser() -> Iterator[Browser]:
             yield browser
         finally:
             browser.driver.quit()
-
-
-def eventually(condition: Callable[[], Any], awaited: str) -> Any:
-    """What `condition` gives once that is true."""
-    deadline = Deadline(PATIENCE, awaited)
-    while not (found := condition()):
-        deadline.left()
-    return found

@@ -216,6 +216,29 @@ def test_a_worker_that_was_killed_is_counted(daemon: Daemon) -> None:
     assert "RESTARTS" in daemon.run("status").stdout
 
 
+def test_workers_are_weighed_after_they_have_served(daemon: Daemon) -> None:
+    daemon.add_pool("www", {**PAGES, "pm.max_children": 2})
+    daemon.add_pool("other", {**PAGES})
+    daemon.start()
+    for name, workers in (("www", daemon.engage(2)), ("other", daemon.engage(1, "other"))):
+        pool = wait_status(daemon, lambda pool: all(one["pss"] for one in processes_of(pool)), name)
+        assert {one["pid"] for one in processes_of(pool)} == set(workers)
+        weights = [int(str(one["pss"])) for one in processes_of(pool)]
+        assert all(1 << 20 < weight < 1 << 27 for weight in weights)
+        assert pool["memory"] == sum(weights)
+    (pid,) = workers
+    (before,) = weights
+    daemon.get("/hold", "mb=30", "other")
+    pool = wait_status(daemon, lambda pool: pool["memory"] != before, "other")
+    assert int(str(pool["memory"])) - before > 25 << 20, f"process {pid} has grown"
+
+
+def processes_of(pool: dict[str, object]) -> list[dict[str, object]]:
+    found = pool["processes"]
+    assert isinstance(found, list)
+    return found
+
+
 def test_a_health_check_as_it_is_written_for_php_fpm(site: Daemon) -> None:
     """What images of PHP-FPM ship, php-fpm-healthcheck for one: cgi-fcgi, and `key: number` of the text."""
     program = shutil.which("cgi-fcgi")

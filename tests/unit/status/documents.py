@@ -11,8 +11,8 @@ ELEMENTS = {
     "caption", "thead", "tbody", "tr", "th", "td", "dl", "dt", "dd", "small", "b", "bdi", "footer", "script",
 }  # fmt: skip
 ATTRIBUTES = {
-    "lang", "charset", "name", "content", "http-equiv", "rel", "href", "class", "id", "hidden", "role", "title", "scope",
-    "aria-hidden", "aria-label", "aria-labelledby", "aria-sort", "data-own", "data-key", "data-v", "data-sort",
+    "lang", "charset", "name", "content", "http-equiv", "rel", "href", "class", "id", "hidden", "role", "title",
+    "scope", "aria-hidden", "aria-label", "aria-labelledby", "aria-sort", "data-own", "data-key", "data-v", "data-sort",
     "viewbox", "preserveaspectratio", "d", "cx", "cy", "r", "width", "height",
 }  # fmt: skip
 

@@ -158,8 +158,8 @@ def test_a_hundred_troubled_pools_do_not_fill_the_screen_with_troubles() -> None
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(None, "–"), (0, "0 ms"), (0.0124, "12 ms"), (0.9999, "1.0 s"), (59.9, "59.9 s"), (59.96, "59 s"), (60, "1 min"),
-     (192.4, "3 min 12 s"), (3600, "1 h"), (273_600, "3 d 4 h"), (1e9, "11574 d 1 h")],
+    [(None, amounts.UNKNOWN), (0, "0 ms"), (0.0124, "12 ms"), (0.9999, "1.0 s"), (59.9, "59.9 s"), (59.96, "59 s"),
+     (60, "1 min"), (192.4, "3 min 12 s"), (3600, "1 h"), (273_600, "3 d 4 h"), (1e9, "11574 d 1 h")],
 )  # fmt: skip
 def test_durations(seconds: float | None, text: str) -> None:
     assert amounts.duration(seconds) == text
@@ -167,7 +167,14 @@ def test_durations(seconds: float | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("amount", "text"),
-    [(None, "–"), (0, "0 B"), (999, "999 B"), (1000, "1.0 KiB"), (38 << 20, "38 MiB"), (1 << 40, "1.0 TiB")],
+    [
+        (None, amounts.UNKNOWN),
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 KiB"),
+        (38 << 20, "38 MiB"),
+        (1 << 40, "1.0 TiB"),
+    ],
 )
 def test_sizes(amount: int | None, text: str) -> None:
     assert amounts.size(amount) == text
@@ -175,14 +182,14 @@ def test_sizes(amount: int | None, text: str) -> None:
 
 def test_rates_and_shares() -> None:
     assert [amounts.rate(one) for one in (None, 0, 0.04, 9.94, 9.96, 1234.5)] == [
-        "–",
+        amounts.UNKNOWN,
         "0",
         "0.0",
         "9.9",
         "10",
         "1,234",
     ]
-    assert [amounts.share(one) for one in (None, 0.0, 1.0)] == ["–", "0 %", "100 %"]
+    assert [amounts.share(one) for one in (None, 0.0, 1.0)] == [amounts.UNKNOWN, "0 %", "100 %"]
 
 
 def test_a_line_has_gaps_where_nothing_is_known() -> None:
