@@ -89,9 +89,9 @@ class Daemon:
     def bury_left_pools(self) -> None:
         """Close what a reload took out of the configuration, once its last request is done."""
         for pool in [pool for pool in self.leaving if pool.is_gone]:
-            pool.common.log.notice("this pool is closed", pool.name)
             pool.close()
             self.leaving.remove(pool)
+            self.log.notice("this pool is closed", pool.name)
 
     def close(self) -> None:
         for pool in reversed(self.all_pools()):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from typing import TYPE_CHECKING
 
 from tests.harness.reloads import report
+from tests.harness.waits import Stopwatch
 
 if TYPE_CHECKING:
     from tests.harness.daemon import Daemon
@@ -142,9 +142,9 @@ def test_a_flood_of_newlines(daemon: Daemon) -> None:
     for _ in range(24):
         assert daemon.get("/newlines").status == 200
     for _ in range(5):
-        began = time.monotonic()
+        clock = Stopwatch()
         report(daemon, "shop")
-        assert time.monotonic() - began < 5, "it takes milliseconds; it took minutes"
+        assert clock.fair < 5, "it takes milliseconds; it took minutes"
     daemon.wait_log("lines of output left out, more than 1024 KiB a second")
     assert daemon.get("/pid", pool="shop").status == 200
     daemon.write_app("enough", "")
