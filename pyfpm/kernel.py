@@ -13,6 +13,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
 
 # A title overwrites the arguments in place, so whoever execs a template reserves the room with its last argument.
 TITLE_ROOM = 96
@@ -42,6 +43,11 @@ def die_with_parent(signal_number: int) -> None:
 def set_dumpable(allowed: bool) -> None:
     """Whether other processes of this user may trace this one, and whether it may leave a core file."""
     _prctl(PR_SET_DUMPABLE, int(allowed))
+
+
+def refuse_new_privileges() -> None:
+    """From now on no exec gives this process more rights, by a set-user-ID file for one; there is no way back."""
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
 def set_title(title: str) -> None:

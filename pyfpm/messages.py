@@ -206,6 +206,54 @@ class TimedOut(Message):
     number: int
 
 
+# ── master to monitor ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ShowBoard(Message):
+    """Board `number` is this scoreboard of so many slots; `text` is the application whose workers are on it.
+
+    What is shown is numbered by the master; showing a number again replaces what it was.
+    """
+
+    kind = b"b"
+    layout = struct.Struct("<QI")
+    fields = ("number", "slots")
+    has_text = True
+    descriptors_allowed = (1, 1)
+    number: int
+    slots: int
+
+
+class ShowPool(Message):
+    """Pool `number` is as the JSON in `text` says; see monitor/picture.py for its members."""
+
+    kind = b"p"
+    layout = struct.Struct("<Q")
+    fields = ("number",)
+    has_text = True
+    number: int
+
+
+class ShowListener(Message):
+    """Answer on this listening socket, for pool number `pool`; for all of them if that is 0."""
+
+    kind = b"l"
+    layout = struct.Struct("<QQ")
+    fields = ("number", "pool")
+    descriptors_allowed = (1, 1)
+    number: int
+    pool: int
+
+
+class Forget(Message):
+    """What was shown as `number` is no more."""
+
+    kind = b"f"
+    layout = struct.Struct("<Q")
+    fields = ("number",)
+    number: int
+
+
 # ── operator to master, over the control socket ─────────────────────────────────────────────────────────────────────
 
 
@@ -274,6 +322,10 @@ _KINDS: dict[bytes, type[Message]] = {
         NewAccessLog,
         GiveUp,
         TimedOut,
+        ShowBoard,
+        ShowPool,
+        ShowListener,
+        Forget,
         Ask,
         Progress,
         Verdict,
@@ -291,11 +343,13 @@ class Speaker(enum.Enum):
     WORKER = "a worker that serves"
     INHERITED_WORKER = "a worker of the image before this one"
     FAILED = "a process that has failed"
+    MONITOR = "the monitor"
     OPERATOR = "an operator"
     ANSWERED = "an operator that has asked"
     MASTER_GREETS = "a master to a new template"
     MASTER_ORDERS = "a master to its template"
     MASTER_POSTS = "a master to a worker"
+    MASTER_SHOWS = "a master to its monitor"
     MASTER_ANSWERS = "a master to an operator"
 
 
@@ -323,6 +377,7 @@ PERMITTED: dict[Speaker, dict[type[Message], Speaker]] = {
         Said: Speaker.INHERITED_WORKER,
     },
     Speaker.FAILED: {Said: Speaker.FAILED},
+    Speaker.MONITOR: {Ready: Speaker.MONITOR},
     Speaker.OPERATOR: {Ask: Speaker.ANSWERED},
     Speaker.ANSWERED: {},
     Speaker.MASTER_GREETS: {Greeting: Speaker.MASTER_ORDERS},
@@ -331,6 +386,12 @@ PERMITTED: dict[Speaker, dict[type[Message], Speaker]] = {
         NewAccessLog: Speaker.MASTER_POSTS,
         GiveUp: Speaker.MASTER_POSTS,
         TimedOut: Speaker.MASTER_POSTS,
+    },
+    Speaker.MASTER_SHOWS: {
+        ShowBoard: Speaker.MASTER_SHOWS,
+        ShowPool: Speaker.MASTER_SHOWS,
+        ShowListener: Speaker.MASTER_SHOWS,
+        Forget: Speaker.MASTER_SHOWS,
     },
     Speaker.MASTER_ANSWERS: {Progress: Speaker.MASTER_ANSWERS, Verdict: Speaker.MASTER_ANSWERS},
 }

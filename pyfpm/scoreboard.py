@@ -45,6 +45,7 @@ _NUMBERS = struct.Struct("<6Q")
 _MORE_NUMBERS = struct.Struct("<4Q")
 _ONE_NUMBER = struct.Struct("<Q")
 _REQUEST = struct.Struct(f"<{_METHOD_SIZE}s{URI_SIZE}s{USER_SIZE}s")
+_NUMBERS_AND_REQUEST = struct.Struct(f"<12Q{_REQUEST.format.lstrip('<')}")  # they lie side by side
 _ORIGIN_AT = _METHOD_AT + _REQUEST.size
 _HISTOGRAM = struct.Struct(f"<{CELLS}Q")
 _ORIGIN = struct.Struct("<64s48s")  # script, client: a path loses its beginning, where paths are alike
@@ -93,6 +94,8 @@ class Scoreboard:
         self.descriptor = descriptor
         self.slots = slots
         self.memory = mmap.mmap(descriptor, _size(slots), mmap.MAP_SHARED, access)
+        self._slots_at = _slots_at(slots)
+        self._weights_at = _weights_at(slots)
         self.facts = Facts(self.memory, _facts_at(slots))
 
     @classmethod
@@ -101,6 +104,7 @@ class Scoreboard:
         descriptor = os.memfd_create(f"pyfpm-{name}"[:200], os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, descriptor)
+            os.fchmod(descriptor, 0o600)  # who gets it to read must not open it again to write
             os.ftruncate(descriptor, _size(slots))
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             made = cls(descriptor, slots)
@@ -122,9 +126,10 @@ class Scoreboard:
 
     def read_whole(self, slot: int) -> Reading:
         """A slot with method and URI; the texts are as hostile as whoever sent them."""
-        reading = self.read_numbers(slot)
-        start = self._start(slot)
-        method, uri, user = _REQUEST.unpack_from(self.memory, start + _METHOD_AT)
+        *numbers, method, uri, user = _NUMBERS_AND_REQUEST.unpack_from(self.memory, self._start(slot))
+        reading = Reading(self.stage(slot), *numbers[: DURATION + 1])
+        reading.born, reading.length, reading.cpu, reading.memory, _, reading.shed = numbers[BORN:]
+        (reading.weight,) = _ONE_NUMBER.unpack_from(self.memory, self._weight_at(slot))
         reading.method = method.rstrip(b"\0").decode("latin-1")
         reading.uri = uri.rstrip(b"\0").decode("latin-1")
         reading.user = user.rstrip(b"\0").decode("latin-1")
@@ -203,10 +208,10 @@ class Scoreboard:
         os.close(self.descriptor)
 
     def _start(self, slot: int) -> int:
-        return _slots_at(self.slots) + slot * SLOT_SIZE
+        return self._slots_at + slot * SLOT_SIZE
 
     def _weight_at(self, slot: int) -> int:
-        return _weights_at(self.slots) + slot * _ONE_NUMBER.size
+        return self._weights_at + slot * _ONE_NUMBER.size
 
 
 def _slots_at(slots: int) -> int:

@@ -196,6 +196,25 @@ class GlobalSettings(Settings):
     rlimit_core: int = directive(
         "rlimit_core", CORE_LIMIT, "The limit of the size of core files of the master.", default=0, example="unlimited"
     )
+    status_listen: Address | None = directive(
+        "status_listen",
+        ADDRESS,
+        "Where the monitor answers for all pools, over HTTP and FastCGI: the status page, and `/metrics` for "
+        "Prometheus. Whoever can connect sees what every pool is doing: choose an address of the loopback interface, "
+        "or a unix socket, which only root and the user of the master can use.",
+        origin=OWN,
+        default_words="none",
+        example="127.0.0.1:9001",
+    )
+    status_user: str = directive(
+        "status_user",
+        TEXT,
+        "The user that the monitor runs as: a name or an id, best one that no pool has. Ignored when not started as "
+        "root.",
+        origin=OWN,
+        default="nobody",
+        example="pyfpm-monitor",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -475,6 +494,17 @@ class PoolSettings(Settings):
         "pyfpm's own names; with `compat=phpfpm` they have PHP-FPM's names.",
         example="/status",
         for_template=True,
+    )
+    pm_status_listen: Address | None = directive(
+        "pm.status_listen",
+        ADDRESS,
+        "Where the monitor answers for this pool, also while every worker is busy: status and ping page over FastCGI "
+        "and HTTP, and `/metrics` for Prometheus. A unix socket has the owner, the permissions and the access control "
+        "list that `listen` has; listen.allowed_clients holds for TCP.",
+        default_words="none",
+        differs="no pool of its own answers there, and nothing else is run. Over FastCGI every path but that of the "
+        "ping page and `/metrics` is the status page; over HTTP it is `/`, `/status` and pm.status_path.",
+        example="/run/pyfpm/www.status.sock",
     )
     ping_path: str | None = directive(
         "ping.path",

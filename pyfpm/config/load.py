@@ -45,7 +45,12 @@ def load(path: str, *, prefix: str | None, environ: Mapping[str, str], as_root: 
     if not pools and not reading.problems:
         reason = "No pool defined. at least one pool section must be specified in config file"
         reading.problems.append(Problem(path, "", reason))
-    problems = reading.problems + rules.problems_of(pools, reading.problems) + rules.problems_of_control(global_, pools)
+    problems = [
+        *reading.problems,
+        *rules.problems_of(pools, reading.problems),
+        *rules.problems_of_addresses(global_, pools),
+        *rules.problems_of_control(global_, pools),
+    ]
     global_ = replace(global_, control=control_path(global_, global_.pid) or NOWHERE)
     configuration = Configuration(
         global_=_with_error_log(global_, prefix, as_root=as_root),

@@ -6,6 +6,7 @@ Fails by: returning problems; the caller raises them together with all others.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from itertools import combinations
 from posixpath import normpath
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 JSON_FORMAT = "json"
 DYNAMIC = "dynamic"
 ONDEMAND = "ondemand"
+_LISTENERS = ("listen", "pm_status_listen")
 _SPARES = ("pm_min_spare_servers", "pm_max_spare_servers")
 
 
@@ -36,9 +38,15 @@ def problems_of(pools: Sequence[PoolSettings], earlier: Collection[Problem] = ()
     for pool in pools:
         problems.extend(_spare_servers(pool, amiss))
         problems.extend(_slow_requests(pool, amiss))
-    for first, second in combinations(pools, 2):
-        problems.extend(_same_address(first, second))
     return problems
+
+
+def problems_of_addresses(settings: GlobalSettings, pools: Sequence[PoolSettings]) -> list[Problem]:
+    """Two listeners that could not both be opened."""
+    places: list[tuple[Settings, str]] = [(pool, attribute) for attribute in _LISTENERS for pool in pools]
+    places.append((settings, "status_listen"))
+    places = [place for place in places if place[0].is_set(place[1]) and getattr(*place) is not None]
+    return [problem for first, second in combinations(places, 2) for problem in _same_address(*first, *second)]
 
 
 def problems_of_control(settings: GlobalSettings, pools: Sequence[PoolSettings]) -> list[Problem]:
@@ -49,14 +57,19 @@ def problems_of_control(settings: GlobalSettings, pools: Sequence[PoolSettings])
     return [
         Problem(settings.where("control"), name, f"the pool '{pool.name}' listens on {path}", "choose another path")
         for pool in pools
-        if pool.is_set("listen") and pool.listen.kind == "unix" and normpath(pool.listen.path) == path
+        for attribute in _LISTENERS
+        if pool.is_set(attribute) and _is_at(getattr(pool, attribute), path)
     ]
+
+
+def _is_at(address: Address | None, path: str) -> bool:
+    return address is not None and address.kind == "unix" and normpath(address.path) == path
 
 
 def warnings_of(settings: GlobalSettings, pools: Sequence[PoolSettings]) -> list[str]:
     """Everything that is odd, and does not stop a start."""
     of_pools = [warning for pool in pools for warning in (*_ignored_owner(pool), *_without_effect(pool))]
-    return [*_half_an_emergency(settings), *of_pools]
+    return [*_half_an_emergency(settings), *_seen_by_strangers(settings), *of_pools]
 
 
 def notices_of(pools: Sequence[PoolSettings]) -> list[str]:
@@ -90,14 +103,18 @@ def _constant_log_line(pool: PoolSettings) -> Iterator[Problem]:
         yield Problem(pool.where("access_format"), _name("access_format"), reason, advice)
 
 
-def _same_address(first: PoolSettings, second: PoolSettings) -> Iterator[Problem]:
-    both_set = first.is_set("listen") and second.is_set("listen")
-    if both_set and _overlap(first.listen, second.listen):
-        reason = (
-            f"[pool {second.name}] unable to set listen address as it's already used in another pool '{first.name}'"
-        )
-        advice = f"pool '{first.name}' listens on {first.listen.show()} by {first.where('listen')}"
-        yield Problem(second.where("listen"), _name("listen"), reason, advice)
+def _same_address(first: Settings, one: str, second: Settings, other: str) -> Iterator[Problem]:
+    there, here = getattr(first, one), getattr(second, other)
+    if not _overlap(there, here):
+        return
+    if isinstance(second, PoolSettings) and isinstance(first, PoolSettings) and first.name != second.name:
+        reason = f"unable to set listen address as it's already used in another pool '{first.name}'"
+    else:
+        reason = "unable to set listen address as it's already used"
+    whose = f"pool '{first.name}' listens" if isinstance(first, PoolSettings) else "the daemon listens"
+    advice = f"{whose} on {there.show()} by {first.where(one)}"
+    head = f"[pool {second.name}] " if isinstance(second, PoolSettings) else ""
+    yield Problem(second.where(other), _name(other, type(second)), head + reason, advice)
 
 
 def _overlap(first: Address, second: Address) -> bool:
@@ -175,6 +192,22 @@ def _half_an_emergency(settings: GlobalSettings) -> Iterator[str]:
     for one, other in (both, both[::-1]):
         if getattr(settings, one) and not getattr(settings, other):
             yield f"{_name(one, GlobalSettings)} has no effect without {_name(other, GlobalSettings)}"
+
+
+def _seen_by_strangers(settings: GlobalSettings) -> Iterator[str]:
+    address = settings.status_listen
+    if address is not None and address.kind == "tcp" and not _is_loopback(address.host):
+        name = _name("status_listen", GlobalSettings)
+        yield f"{name} = {address.show()} is not on the loopback interface: others can see what every pool is doing"
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _ignored_owner(pool: PoolSettings) -> Iterator[str]:

@@ -16,7 +16,8 @@ from pyfpm.logs.error_log import Level, Manner, PoolLog
 from pyfpm.master import logfiles
 from pyfpm.master.backlog import Backlog
 from pyfpm.master.generation import AccessLog, Common
-from pyfpm.master.listeners import Listener, open_listener
+from pyfpm.master.listeners import Listener, Terms, open_listener
+from pyfpm.master.monitor import Monitor
 from pyfpm.master.notify import Notifier
 from pyfpm.master.pools import Pool
 
@@ -44,7 +45,10 @@ class Launch:
 
 @dataclass
 class Daemon:
-    """The daemon as a whole. `leaving` are pools that the configuration has no more and that still finish requests."""
+    """The daemon as a whole. `leaving` are pools that the configuration has no more and that still finish requests.
+
+    `status_listener` is where the monitor answers for all pools.
+    """
 
     settings: GlobalSettings
     launch: Launch
@@ -54,6 +58,10 @@ class Daemon:
     backlog: Backlog = field(default_factory=Backlog)
     pools: list[Pool] = field(default_factory=list)
     leaving: list[Pool] = field(default_factory=list)
+    status_listener: Listener | None = None
+
+    def __post_init__(self) -> None:
+        self.monitor = Monitor(self.log, self.loop)
 
     def all_pools(self) -> list[Pool]:
         return [*self.pools, *self.leaving]
@@ -76,15 +84,44 @@ class Daemon:
             error_log = open_pool_log(settings, self.log)
             if error_log is not None:
                 undo.callback(error_log.close)
-            listener = open_listener(settings, inherited, self.log)
+            listener = open_listener(settings.listen, Terms.of(settings), inherited, self.log)
+            undo.callback(listener.close)
+            status_listener = None
+            if settings.pm_status_listen is not None:
+                status_listener = open_listener(settings.pm_status_listen, Terms.of(settings), inherited, self.log)
             undo.pop_all()
-        return self.pool_on(settings, listener, access_log, error_log)
+        return self.pool_on(settings, listener, status_listener, access_log, error_log)
 
     def pool_on(
-        self, settings: PoolSettings, listener: Listener, access_log: AccessLog | None, error_log: LogFile | None
+        self,
+        settings: PoolSettings,
+        listener: Listener,
+        status_listener: Listener | None,
+        access_log: AccessLog | None,
+        error_log: LogFile | None,
     ) -> Pool:
         log = PoolLog(self.log, error_log)
-        return Pool(settings, Common(listener, access_log, error_log, self.settings, log, self.loop), self.backlog)
+        common = Common(listener, access_log, error_log, self.settings, log, self.loop, status_listener)
+        return Pool(settings, common, self.backlog)
+
+    def listen_for_status(self, inherited: list[socket.socket]) -> None:
+        """Open the listener of the monitor for all pools, if there is to be one."""
+        if self.settings.status_listen is not None:
+            self.status_listener = open_listener(self.settings.status_listen, Terms(), inherited, self.log)
+
+    def listeners(self) -> list[Listener]:
+        """All that are open."""
+        commons = [pool.common for pool in self.pools]
+        found = [
+            self.status_listener,
+            *(one for common in commons for one in (common.listener, common.status_listener)),
+        ]
+        return [one for one in found if one is not None]
+
+    def keep_monitor(self, now: float) -> None:
+        """Have the monitor know what there is."""
+        listener = None if self.status_listener is None else self.status_listener.socket
+        self.monitor.reconcile(self.pools, listener, self.settings.status_user, now)
 
     def bury_left_pools(self) -> None:
         """Close what a reload took out of the configuration, once its last request is done."""
@@ -94,6 +131,9 @@ class Daemon:
             self.log.notice("this pool is closed", pool.name)
 
     def close(self) -> None:
+        self.monitor.close()
+        if self.status_listener is not None:
+            self.status_listener.close()
         for pool in reversed(self.all_pools()):
             pool.close()
         self.backlog.close()

@@ -73,6 +73,7 @@ class Common:
     daemon: GlobalSettings
     log: ErrorLog
     loop: Loop
+    status_listener: Listener | None = None  # where the monitor answers for this pool
     quota: Quota = field(default_factory=Quota)
 
 

@@ -30,6 +30,30 @@ BIND_TRIES = 20  # workers of a killed master drop its listener within moments; 
 BIND_PAUSE = 0.05
 
 
+@dataclass(frozen=True)
+class Terms:
+    """Who may connect to a unix socket, and how many may wait at any."""
+
+    owner: str | None = None
+    group: str | None = None
+    mode: int = 0o660
+    acl_users: tuple[str, ...] = ()
+    acl_groups: tuple[str, ...] = ()
+    backlog: int = -1
+
+    @classmethod
+    def of(cls, pool: PoolSettings) -> Terms:
+        """Those of a pool, for whatever it listens on."""
+        return cls(
+            pool.listen_owner,
+            pool.listen_group,
+            pool.listen_mode,
+            pool.listen_acl_users,
+            pool.listen_acl_groups,
+            pool.listen_backlog,
+        )
+
+
 @dataclass
 class Listener:
     """A listening socket, and the file that it may have, which is ours to change and to remove unless inherited."""
@@ -64,38 +88,38 @@ def take_inherited(environ: MutableMapping[str, str], pid: int) -> list[socket.s
 
 
 def open_listener(
-    settings: PoolSettings, inherited: list[socket.socket], log: ErrorLog, *, patient: bool = True
+    address: Address, terms: Terms, inherited: list[socket.socket], log: ErrorLog, *, patient: bool = True
 ) -> Listener:
-    """The listener of a pool: an inherited socket with the same address, or a new one.
+    """The listener at an address: an inherited socket that is there already, or a new one.
 
     `patient`: wait a second for an address that is in use. Only at a start: a running master must not stand still.
     """
     for candidate in inherited:
-        if _is_at(candidate, settings.listen):
+        if _is_at(candidate, address):
             inherited.remove(candidate)
             candidate.setblocking(True)
-            log.notice(f'using inherited socket fd={candidate.fileno()}, "{settings.listen.show()}"')
-            return Listener(candidate, settings.listen, inherited=True)
+            log.notice(f'using inherited socket fd={candidate.fileno()}, "{address.show()}"')
+            return Listener(candidate, address, inherited=True)
     try:
-        if settings.listen.kind == "unix":
-            return _listen_unix(settings)
-        made = _bind_tcp(settings.listen, log, patient)
-        made.listen(_backlog_of(settings))
+        if address.kind == "unix":
+            return _listen_unix(address, terms)
+        made = _bind_tcp(address, log, patient)
+        made.listen(_backlog_of(terms))
     except OSError as error:
         raise StartError(
-            f"unable to bind listening socket for address '{settings.listen.show()}': {error.strerror} ({error.errno})"
+            f"unable to bind listening socket for address '{address.show()}': {error.strerror} ({error.errno})"
         ) from error
-    return Listener(made, settings.listen)
+    return Listener(made, address)
 
 
-def apply_ownership(listener: Listener, settings: PoolSettings) -> str:
+def apply_ownership(listener: Listener, terms: Terms) -> str:
     """Owner, mode, ACL and backlog once more, after a reload may have changed them; what went wrong, or ""."""
     if listener.inherited:
         return ""  # whoever made it has the say
     try:
-        listener.socket.listen(_backlog_of(settings))
+        listener.socket.listen(_backlog_of(terms))
         if listener.file is not None:
-            _give_to_owner(listener.file, settings, mode=settings.listen_mode)
+            _give_to_owner(listener.file, terms, mode=terms.mode)
     except (OSError, StartError) as error:
         return f"cannot apply owner, mode and backlog to {listener.address.show()}: {error}"
     return ""
@@ -108,8 +132,8 @@ def close_strangers(inherited: Iterable[socket.socket], log: ErrorLog) -> None:
         stranger.close()
 
 
-def _backlog_of(settings: PoolSettings) -> int:
-    return KERNEL_MAXIMUM if settings.listen_backlog < 0 else settings.listen_backlog
+def _backlog_of(terms: Terms) -> int:
+    return KERNEL_MAXIMUM if terms.backlog < 0 else terms.backlog
 
 
 def _is_at(candidate: socket.socket, address: Address) -> bool:
@@ -126,16 +150,16 @@ def _is_at(candidate: socket.socket, address: Address) -> bool:
 # ── unix ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _listen_unix(settings: PoolSettings) -> Listener:
+def _listen_unix(address: Address, terms: Terms) -> Listener:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with contextlib.ExitStack() as undo:
         undo.callback(made.close)
-        file = _bind_unix(made, settings.listen.path, settings.listen_mode)
+        file = _bind_unix(made, address.path, terms.mode)
         undo.callback(file.remove)
-        _give_to_owner(file, settings)
-        made.listen(_backlog_of(settings))
+        _give_to_owner(file, terms)
+        made.listen(_backlog_of(terms))
         undo.pop_all()
-    return Listener(made, settings.listen, file=file)
+    return Listener(made, address, file=file)
 
 
 def _bind_unix(made: socket.socket, path: str, mode: int) -> SocketFile:
@@ -150,16 +174,16 @@ def _bind_unix(made: socket.socket, path: str, mode: int) -> SocketFile:
         raise StartError(f"Another pyfpm instance seems to already listen on {path}") from None
 
 
-def _give_to_owner(file: SocketFile, settings: PoolSettings, mode: int | None = None) -> None:
-    if settings.listen_acl_users or settings.listen_acl_groups:
-        file.own(mode=mode, acl=_acl_of(settings))
+def _give_to_owner(file: SocketFile, terms: Terms, mode: int | None = None) -> None:
+    if terms.acl_users or terms.acl_groups:
+        file.own(mode=mode, acl=_acl_of(terms))
         return
-    owner = uid_of(settings.listen_owner) if settings.listen_owner else -1
+    owner = uid_of(terms.owner) if terms.owner else -1
     group = -1
-    if settings.listen_group:
-        group = gid_of(settings.listen_group)
-    elif settings.listen_owner:
-        group = primary_group_of(settings.listen_owner)
+    if terms.group:
+        group = gid_of(terms.group)
+    elif terms.owner:
+        group = primary_group_of(terms.owner)
     file.own(mode=mode, owner=owner, group=group)
 
 
@@ -170,13 +194,13 @@ _READ_WRITE = 6
 _NO_ID = 0xFFFFFFFF
 
 
-def _acl_of(settings: PoolSettings) -> bytes:
+def _acl_of(terms: Terms) -> bytes:
     """A list, as acl(5) has it: the ACL users and groups read and write, the classes of the mode stay as they are."""
-    mode = settings.listen_mode
+    mode = terms.mode
     entries = [(_USER_OBJ, mode >> 6 & 7, _NO_ID)]
-    entries += sorted((_USER, _READ_WRITE, uid_of(name)) for name in settings.listen_acl_users)
+    entries += sorted((_USER, _READ_WRITE, uid_of(name)) for name in terms.acl_users)
     entries.append((_GROUP_OBJ, mode >> 3 & 7, _NO_ID))
-    entries += sorted((_GROUP, _READ_WRITE, gid_of(name)) for name in settings.listen_acl_groups)
+    entries += sorted((_GROUP, _READ_WRITE, gid_of(name)) for name in terms.acl_groups)
     entries += [(_MASK, _READ_WRITE | mode >> 3 & 7, _NO_ID), (_OTHER, mode & 7, _NO_ID)]
     return _ACL_HEADER.pack(2) + b"".join(_ACL_ENTRY.pack(*entry) for entry in entries)
 

@@ -67,6 +67,7 @@ def run_master(configuration: Configuration, launch: Launch, log: ErrorLog) -> i
         undo.callback(daemon.close)
         for settings in configuration.pools:
             daemon.pools.append(daemon.open_pool(settings, inherited))
+        daemon.listen_for_status(inherited)
         if legacy:
             _take_over(daemon, legacy)
         close_strangers(inherited, log)
@@ -95,15 +96,12 @@ def _take_limits(settings: GlobalSettings) -> None:
 def _take_over(daemon: Daemon, legacy: Legacy) -> None:
     """Give the pools what the image before this one had: the right to remove a socket's file, and its workers."""
     now = daemon.loop.clock()
+    upgrade.own_files(legacy, daemon.listeners())
     for name, old in legacy.pools.items():
         pool = daemon.pool(name)
         if pool is None:
             upgrade.let_go(old)
             continue
-        listener = pool.common.listener
-        if listener.inherited:
-            listener.file = upgrade.file_of(old, listener.socket.getsockname())
-            listener.inherited = old.inherited
         upgrade.inherit_workers(pool, old, now)
 
 
@@ -182,11 +180,14 @@ class Master:
             if self._upgrade.may_replace and not self._reloads.is_busy:
                 self._upgrade.replace_master(self._control)
         self._weigher.weigh(self._daemon.all_pools(), now)
+        self._daemon.keep_monitor(now)
         self._verbs.reconcile()
         self._control.reconcile(now)
 
     def _bury(self, end: processes.End, now: float) -> None:
         if any(pool.bury(end, now) for pool in self._daemon.all_pools()):
+            return
+        if self._daemon.monitor.bury(end, now):
             return
         if self._upgrade.bury(end.pid, end.status) or self._reloads.bury(end.pid):
             return
@@ -197,7 +198,8 @@ class Master:
         """How long to wait: a tick, or less where something is due before."""
         if self._is_leaving or self._reloads.is_busy:
             return STOPPING_TICK
-        return max(0.0, min([TICK, *(pool.next_due(now) - now for pool in self._daemon.all_pools())]))
+        due = [self._daemon.monitor.next_due(now), *(pool.next_due(now) for pool in self._daemon.all_pools())]
+        return max(0.0, min(TICK, min(due) - now))
 
     def _judge_start(self, now: float) -> None:
         """The start has succeeded once each pool has been tried and one of them serves."""

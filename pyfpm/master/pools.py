@@ -143,6 +143,7 @@ class Pool:
     def reconcile(self, now: float, room: int) -> None:
         """Bring what is nearer to what is wanted; at most `room` more workers may be started (process.max)."""
         if self._sleeps(now):
+            self.figures.keep(self, now)
             return
         if not self._closing:
             if self._remains is not None and self.can_serve:
@@ -214,6 +215,8 @@ class Pool:
             generation.close()
         self.common.log.write_to(None)
         self.common.listener.close()
+        if self.common.status_listener is not None:
+            self.common.status_listener.close()
         if self.common.access_log is not None:
             self.common.access_log.file.close()
         if self.common.error_log is not None:
@@ -419,6 +422,8 @@ def close_unshared(mine: Common, others: Common) -> None:
     """Close the listener and logs of one side that the other does not use."""
     if mine.listener is not others.listener:
         mine.listener.close()
+    if mine.status_listener is not None and mine.status_listener is not others.status_listener:
+        mine.status_listener.close()
     if mine.access_log is not None and mine.access_log is not others.access_log:
         mine.access_log.file.close()
     if mine.error_log is not None and mine.error_log is not others.error_log:

@@ -94,13 +94,30 @@ def _global_problems(configuration: Configuration) -> Iterator[Problem]:
     # Where nobody asked for a control socket, none is no reason to refuse a start.
     if settings.is_set("control") and settings.control not in (None, NOWHERE):
         yield from _socket_file_problem(partial(_problem, settings, "control"), settings.control)
+    if settings.status_listen is not None and settings.status_listen.kind == "unix":
+        yield from _socket_file_problem(partial(_problem, settings, "status_listen"), settings.status_listen.path)
+    yield from _monitor_problem(configuration)
     yield from _limit_problem(settings)
+
+
+def _monitor_problem(configuration: Configuration) -> Iterator[Problem]:
+    """Whom the monitor runs as, where there is to be one."""
+    settings = configuration.global_
+    is_wanted = settings.status_listen or any(pool.pm_status_listen for pool in configuration.pools)
+    if not is_wanted or os.geteuid() != 0:
+        return
+    try:
+        if uid_of(settings.status_user) == 0:
+            yield _problem(settings, "status_user", "the monitor must not run as root", "name a user without rights")
+    except StartError as error:
+        yield _problem(settings, "status_user", str(error))
 
 
 def _settings_problems(pool: PoolSettings, as_root: bool) -> list[Problem]:
     return [
         *_prefix_problem(pool),
         *_socket_problem(pool, as_root),
+        *_status_socket_problem(pool),
         *_file_problem(pool, "access_log", pool.access_log),
         *_file_problem(pool, "error_log", pool.error_log),
         *_file_problem(pool, "slowlog", pool.slowlog),
@@ -156,6 +173,11 @@ def _socket_problem(pool: PoolSettings, as_root: bool) -> Iterator[Problem]:
         yield from _gift_problem(pool)
     elif reason := front_way.fault(pool):
         yield problem(reason, "listen in a folder that the front server can enter, such as /run/pyfpm")
+
+
+def _status_socket_problem(pool: PoolSettings) -> Iterator[Problem]:
+    if pool.pm_status_listen is not None and pool.pm_status_listen.kind == "unix":
+        yield from _socket_file_problem(partial(_problem, pool, "pm_status_listen"), pool.pm_status_listen.path)
 
 
 def _socket_file_problem(problem: Callable[..., Problem], path: str) -> Iterator[Problem]:

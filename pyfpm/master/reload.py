@@ -21,12 +21,13 @@ from pyfpm.master import deadlines
 from pyfpm.master.check import Check
 from pyfpm.master.daemon import Daemon, manner_of, open_access_log, open_pool_log, try_slow_log
 from pyfpm.master.job import REFUSED, Job, Outcome, Roll
-from pyfpm.master.listeners import Listener, apply_ownership, open_listener
+from pyfpm.master.listeners import Listener, Terms, apply_ownership, open_listener
 from pyfpm.master.logfiles import open_error_log
 from pyfpm.master.pools import close_unshared
 
 if TYPE_CHECKING:
     from pyfpm.config.directives import GlobalSettings, PoolSettings
+    from pyfpm.config.values import Address
     from pyfpm.logs.files import LogFile
     from pyfpm.master.control import Request
     from pyfpm.master.generation import Common
@@ -151,7 +152,7 @@ class Reloads:
         wanted = {settings.name: settings for settings in job.configuration.pools}
         chosen = job.names or tuple(dict.fromkeys([*wanted, *(pool.name for pool in self._daemon.pools)]))
         chosen = tuple(name for name in chosen if name not in refused)
-        opened = _Opened(self._listeners_set_free(chosen, wanted))
+        opened = _Opened(*self._listeners_set_free(chosen, wanted))
         try:
             self._open_all(job, chosen, wanted, opened)
             if not job.names:
@@ -175,13 +176,22 @@ class Reloads:
                 self._daemon.leaving.append(gone)
         job.asked_since = now
 
-    def _listeners_set_free(self, chosen: tuple[str, ...], wanted: dict[str, PoolSettings]) -> list[Listener]:
-        """Listeners of pools that go or move, which others may take over: a pool that is renamed, most often."""
-        return [
-            pool.common.listener
-            for pool in self._daemon.pools
-            if pool.name in chosen and (pool.name not in wanted or wanted[pool.name].listen != pool.settings.listen)
-        ]
+    def _listeners_set_free(
+        self, chosen: tuple[str, ...], wanted: dict[str, PoolSettings]
+    ) -> tuple[list[Listener], list[Listener]]:
+        """Listeners of pools that go or move, which others may take over: a pool that is renamed, most often.
+
+        Those where the monitor answers are apart: they do not block, and a worker's must.
+        """
+        mine: list[Listener] = []
+        for_status: list[Listener] = []
+        for pool in [pool for pool in self._daemon.pools if pool.name in chosen]:
+            new, old = wanted.get(pool.name), pool.settings
+            if new is None or new.listen != old.listen:
+                mine.append(pool.common.listener)
+            if pool.common.status_listener and (new is None or new.pm_status_listen != old.pm_status_listen):
+                for_status.append(pool.common.status_listener)
+        return mine, for_status
 
     def _open_all(self, job: Job, chosen: tuple[str, ...], wanted: dict[str, PoolSettings], opened: _Opened) -> None:
         for name in chosen:
@@ -197,7 +207,8 @@ class Reloads:
                     opened.logs.append(error_log)
                 try_slow_log(settings)
                 listener = opened.listen(settings, self._daemon)
-                opened.new.append(self._daemon.pool_on(settings, listener, access_log, error_log))
+                status_listener = opened.listen_for_status(settings, self._daemon)
+                opened.new.append(self._daemon.pool_on(settings, listener, status_listener, access_log, error_log))
                 continue
             opened.rolls.append(Roll(pool, settings, self._common_for(pool, settings, opened)))
         for roll in opened.rolls:
@@ -214,6 +225,8 @@ class Reloads:
         common = replace(pool.common)
         if settings.listen != pool.settings.listen:
             common.listener = opened.listen(settings, self._daemon)
+        if settings.pm_status_listen != pool.settings.pm_status_listen:
+            common.status_listener = opened.listen_for_status(settings, self._daemon)
         if settings.access_log != pool.settings.access_log:
             common.access_log = open_access_log(settings, self._log)
             if common.access_log is not None:
@@ -227,6 +240,10 @@ class Reloads:
 
     def _adopt_global_settings(self, new: GlobalSettings, opened: _Opened) -> None:
         old = self._daemon.settings
+        made = None
+        if new.status_listen is not None and new.status_listen != old.status_listen:
+            made = open_listener(new.status_listen, Terms(), [], self._log, patient=False)
+            opened.listeners.append(made)
         sink = self._log.sink
         # Standard error, by -O or on a terminal, stays what it is whatever error_log says.
         if new.error_log != old.error_log and sink is not None and not sink.is_stderr:
@@ -235,6 +252,10 @@ class Reloads:
             except OSError as error:
                 raise StartError(f"failed to open error_log ({new.error_log}): {error.strerror}") from error
             sink.close()
+        if new.status_listen != old.status_listen:
+            if self._daemon.status_listener is not None:
+                self._daemon.status_listener.close()
+            self._daemon.status_listener = made
         self._log.speak(manner_of(new))
         self._daemon.settings = new
         for common in (*(pool.common for pool in self._daemon.all_pools()), *(roll.common for roll in opened.rolls)):
@@ -262,8 +283,10 @@ class Reloads:
 
     def _put_socket_right(self, job: Job, roll: Roll) -> None:
         """Owner, mode and backlog once more."""
-        fault = apply_ownership(roll.pool.common.listener, roll.settings)
-        if fault:
+        common, terms = roll.pool.common, Terms.of(roll.settings)
+        for fault in [apply_ownership(one, terms) for one in (common.listener, common.status_listener) if one]:
+            if not fault:
+                continue
             roll.pool.common.log.error(fault, roll.pool.name)
             job.outcomes.append(Outcome(roll.pool.name, f"pool {roll.pool.name}: {fault}"))
 
@@ -343,9 +366,10 @@ class Reloads:
 
 @dataclass
 class _Opened:
-    """What a reload has opened before it changed anything. `free` are listeners that may be taken over."""
+    """What a reload has opened before it changed anything. Listeners that are `free` may be taken over."""
 
     free: list[Listener]
+    free_for_status: list[Listener]
     new: list[Pool] = field(default_factory=list)
     rolls: list[Roll] = field(default_factory=list)
     listeners: list[Listener] = field(default_factory=list)
@@ -354,13 +378,22 @@ class _Opened:
 
     def listen(self, settings: PoolSettings, daemon: Daemon) -> Listener:
         """A listener for these settings: one that is free already, or a new one."""
-        for one in self.free:
-            if one.address == settings.listen:
+        return self._listen_at(settings.listen, settings, self.free, daemon)
+
+    def listen_for_status(self, settings: PoolSettings, daemon: Daemon) -> Listener | None:
+        """The same for where the monitor answers, if it is to."""
+        if settings.pm_status_listen is None:
+            return None
+        return self._listen_at(settings.pm_status_listen, settings, self.free_for_status, daemon)
+
+    def _listen_at(self, address: Address, settings: PoolSettings, free: list[Listener], daemon: Daemon) -> Listener:
+        for one in free:
+            if one.address == address:
                 listener = Listener(one.socket.dup(), one.address, inherited=True, file=one.file)
                 self.taken.append(one)
                 break
         else:
-            listener = open_listener(settings, [], daemon.log, patient=False)
+            listener = open_listener(address, Terms.of(settings), [], daemon.log, patient=False)
         self.listeners.append(listener)
         return listener
 

@@ -27,7 +27,7 @@ from pyfpm.master.privileges import become
 from pyfpm.scoreboard import Scoreboard
 
 PACKAGE = Path(pyfpm.__file__).resolve().parent
-BOOTSTRAP = PACKAGE / "template" / "bootstrap.py"
+BOOTSTRAP = PACKAGE / "bootstrap.py"
 # What service managers tell their main process is not for a pool, even where `clear_env = no`.
 _MASTERS_OWN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
@@ -134,9 +134,8 @@ def _become_template(
         become(identity, settings)
         kernel.die_with_parent(signal.SIGTERM)
         step = f"run {python}"
-        os.execve(
-            python, [python, str(BOOTSTRAP), str(channel.fileno()), settings.name, kernel.TITLE_FILLER], environment
-        )
+        arguments = ["template", str(channel.fileno()), settings.name, kernel.TITLE_FILLER]
+        os.execve(python, [python, str(BOOTSTRAP), *arguments], environment)
     except (OSError, StartError) as error:
         with contextlib.suppress(OSError):
             messages.send(channel, messages.LoadFailed(text=f"the template cannot {step}: {error}"))

@@ -33,6 +33,7 @@ from pyfpm.signals import WATCHED
 if TYPE_CHECKING:
     from pyfpm.master.control import Control, Request
     from pyfpm.master.daemon import Daemon
+    from pyfpm.master.listeners import Listener
     from pyfpm.master.pools import Pool
 
 VARIABLE = "PYFPM_UPGRADE"
@@ -51,6 +52,15 @@ class OldWorker:
     pid: int
     mailbox: int
     pipes: list[int]
+
+
+@dataclass
+class OldListener:
+    """A listener that no workers accept from: the monitor does."""
+
+    listener: int
+    inherited: bool
+    file: list[int] | None = None
 
 
 @dataclass
@@ -73,6 +83,7 @@ class Legacy:
     control: int | None
     clients: list[int]
     pools: dict[str, OldPool] = field(default_factory=dict)
+    others: list[OldListener] = field(default_factory=list)
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> Legacy | None:
@@ -88,7 +99,8 @@ class Legacy:
             name: OldPool(**{**pool, "workers": [OldWorker(**worker) for worker in pool["workers"]]})
             for name, pool in record.pop("pools").items()
         }
-        legacy = cls(**record, pools=pools)
+        others = [OldListener(**one) for one in record.pop("others", [])]
+        legacy = cls(**record, pools=pools, others=others)
         for number in legacy.descriptors():
             os.set_inheritable(number, False)
         return legacy
@@ -96,6 +108,7 @@ class Legacy:
     def descriptors(self) -> list[int]:
         """Every descriptor that goes over."""
         numbers = [*self.clients, *(number for number in (self.pid_file, self.control) if number is not None)]
+        numbers += [other.listener for other in self.others]
         for pool in self.pools.values():
             numbers.append(pool.listener)
             for worker in pool.workers:
@@ -103,7 +116,11 @@ class Legacy:
         return numbers
 
     def listeners(self) -> list[socket.socket]:
-        return [socket.socket(fileno=pool.listener) for pool in self.pools.values()]
+        return [socket.socket(fileno=old.listener) for old in self.old_listeners()]
+
+    def old_listeners(self) -> list[OldPool | OldListener]:
+        """Whatever has a listener."""
+        return [*self.pools.values(), *self.others]
 
 
 class Upgrade:
@@ -168,6 +185,7 @@ class Upgrade:
     def replace_master(self, control: Control) -> None:
         """Become the new image. Returns only if that fails."""
         self.is_due = False
+        self._daemon.monitor.close()  # the next image starts its own, which finds whoever has connected meanwhile
         clients = [channel for request in self._waiting if (channel := control.channel_of(request)) is not None]
         legacy = self._legacy(control, [channel.fileno() for channel in clients])
         memory = os.memfd_create("pyfpm-upgrade", 0)
@@ -197,6 +215,9 @@ class Upgrade:
     def _legacy(self, control: Control, clients: list[int]) -> Legacy:
         listening = None if control.listener is None else control.listener.fileno()
         legacy = Legacy(__version__, self._pid_file, listening, clients)
+        of_pools = [pool.common.listener for pool in self._daemon.pools]
+        for other in [one for one in self._daemon.listeners() if one not in of_pools]:
+            legacy.others.append(OldListener(other.socket.fileno(), other.inherited, _identity_of(other)))
         for pool in self._daemon.pools:
             workers = [
                 OldWorker(child.pid, child.channel.fileno(), [output.descriptor for output in child.outputs])
@@ -210,7 +231,7 @@ class Upgrade:
                 listener.inherited,
                 pool.current.number,
                 workers,
-                None if listener.file is None else [listener.file.device, listener.file.inode],
+                _identity_of(listener),
             )
         return legacy
 
@@ -230,6 +251,10 @@ class Upgrade:
         for request in self._waiting:
             request.finish(REFUSED, reason)
         self._waiting.clear()
+
+
+def _identity_of(listener: Listener) -> list[int] | None:
+    return None if listener.file is None else [listener.file.device, listener.file.inode]
 
 
 def _without_timestamps(said: str) -> str:
@@ -283,6 +308,21 @@ def let_go(old: OldPool) -> None:
             os.close(pidfd)
         for descriptor in (worker.mailbox, *worker.pipes):
             os.close(descriptor)
+    _remove_file(old)
+
+
+def own_files(legacy: Legacy, listeners: list[Listener]) -> None:
+    """Who got a listener of the old image has the say over its file, as that had. One that nobody got is removed."""
+    open_ones = {one.socket.fileno(): one for one in listeners if one.inherited}
+    for old in legacy.old_listeners():
+        if (listener := open_ones.get(old.listener)) is not None:
+            listener.file = file_of(old, listener.socket.getsockname())
+            listener.inherited = old.inherited
+        elif isinstance(old, OldListener):
+            _remove_file(old)
+
+
+def _remove_file(old: OldPool | OldListener) -> None:
     listener = socket.socket(fileno=old.listener)
     address = listener.getsockname()
     listener.detach()
@@ -290,7 +330,7 @@ def let_go(old: OldPool) -> None:
         file.remove()
 
 
-def file_of(old: OldPool, address: object) -> SocketFile | None:
+def file_of(old: OldPool | OldListener, address: object) -> SocketFile | None:
     """The file of the socket at `address`, if the old image has made it."""
     if old.inherited or old.file is None or not isinstance(address, str):
         return None

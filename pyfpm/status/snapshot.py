@@ -101,6 +101,7 @@ def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, ful
 
     The processes are left out unless it is to be `full`.
     """
+    clean_app = clean(app)
     known = scoreboard.facts.read()
     facts = {name: value if value >= 0 else None for name, value in known.numbers.items()}
     read = scoreboard.read_whole if full else scoreboard.read_numbers
@@ -152,7 +153,7 @@ def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, ful
         durations=durations,
         waits=waits,
         history=_history(scoreboard, now, facts["quiet"]),
-        processes=tuple(_process(reading, app, wall, now) for reading in readings) if full else (),
+        processes=tuple([_process(reading, clean_app, wall, now) for reading in readings]) if full else (),
     )
 
 
@@ -192,7 +193,7 @@ def _process(reading: Reading, app: str, wall: float, now: int) -> Process:
         request_uri=shown(reading.uri),
         content_length=reading.length,
         user=shown(reading.user),
-        script=clean(app) if reading.number else "-",
+        script=app if reading.number else "-",
         last_request_cpu=round(cpu, 2),
         last_request_memory=reading.memory if idle else 0,
         generation=reading.generation,
@@ -202,7 +203,9 @@ def _process(reading: Reading, app: str, wall: float, now: int) -> Process:
 
 def shown(text: str) -> str:
     """A text of the request, which is latin-1 for bytes that are UTF-8 mostly; "-" for none."""
-    return clean(text.encode("latin-1").decode("utf-8", "replace")) or "-"
+    if not text:
+        return "-"
+    return clean(text if text.isascii() else text.encode("latin-1").decode("utf-8", "replace"))
 
 
 def clean(text: str) -> str:

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def main(channel_descriptor: int, pool: str) -> None:
+def main(channel_descriptor: str, pool: str) -> None:
     """The life of a template. It never returns: threads that an application left running must not hold it up."""
     kernel.set_title(f"pyfpm: pool {pool} template")
-    channel = socket.socket(fileno=channel_descriptor)
+    channel = socket.socket(fileno=int(channel_descriptor))
     received = messages.receive(channel, messages.Speaker.MASTER_GREETS)
     if received is None or not isinstance(received[0], messages.Greeting):
         leave(EXIT_INTERNAL)

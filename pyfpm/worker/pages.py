@@ -63,7 +63,7 @@ class Pages:
 
         query = environ["QUERY_STRING"]
         board, wall, now = self._slot.scoreboard, time.time(), time.monotonic_ns()
-        kind, body = render(take(board, self._pool, self._app, wall, now, is_full(query)), query)
+        kind, body = render([take(board, self._pool, self._app, wall, now, is_full(query))], query)
         start_response("200 OK", [*NOT_TO_BE_KEPT, ("Content-Type", kind), *_more_headers(kind)])
         return [body]
 

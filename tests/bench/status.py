@@ -52,7 +52,7 @@ def pages() -> bool:
     for query in QUERIES:
 
         def page(query: str = query) -> bytes:
-            return render(take(board, "www", "site.wsgi:application", WALL, NOW, is_full(query)), query)[1]
+            return render([take(board, "www", "site.wsgi:application", WALL, NOW, is_full(query))], query)[1]
 
         took = seconds(page)
         good = good and took < BUDGET

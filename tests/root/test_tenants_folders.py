@@ -19,7 +19,7 @@ import pytest
 from pyfpm.logs.error_log import ErrorLog
 from pyfpm.master import logfiles, trusted
 from pyfpm.master.daemon import open_pool_log
-from pyfpm.master.listeners import apply_ownership, open_listener
+from pyfpm.master.listeners import Terms, apply_ownership, open_listener
 from pyfpm.master.logfiles import open_error_log
 from tests.harness.interpreters import AS_ROOT, POOL_USER
 from tests.unit.config.conftest import folder
@@ -77,11 +77,11 @@ def test_a_link_that_appears_before_the_owner_is_applied(
     lines = "\n".join(f"{name} = {value}" for name, value in settings.items())
     text = f"[www]\napp = x:y\npm = static\npm.max_children = 1\nuser = {POOL_USER}\nlisten = {path}\n{lines}\n"
     (pool,) = folder.read(text).pools
-    listener = open_listener(pool, [], ErrorLog(clock=lambda: 0.0))
-    assert apply_ownership(listener, pool) == ""
+    listener = open_listener(pool.listen, Terms.of(pool), [], ErrorLog(clock=lambda: 0.0))
+    assert apply_ownership(listener, Terms.of(pool)) == ""
     path.rename(tenants / "moved.sock")
     link(secret, path)
-    assert "in its place" in apply_ownership(listener, pool)
+    assert "in its place" in apply_ownership(listener, Terms.of(pool))
     assert is_untouched(secret)
     assert not os.listxattr(secret)
     listener.close()

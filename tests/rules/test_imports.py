@@ -17,6 +17,8 @@ ALLOWED = {
     "__main__": {"cli"},
     "cli": {"config", "master", "logs", "status", "messages", "errors", "fork", "__init__"},
     "master": {"config", "logs", "status", *SHARED},
+    "bootstrap": {"template", "monitor"},
+    "monitor": {"protocols", "status", "messages", "scoreboard", "fork", "kernel", "errors"},
     "template": {"worker", "messages", "scoreboard", "fork", "kernel", "errors"},
     "worker": {
         "protocols",
@@ -47,8 +49,8 @@ ALLOWED = {
 }
 # What runs on the pool's interpreter: the standard library alone, and Python 3.9.
 FOR_POOLS = (
-    "template", "worker", "gateway", "protocols", "messages", "scoreboard", "facts", "histogram", "fork", "kernel",
-    "errors",
+    "bootstrap", "template", "worker", "gateway", "protocols", "messages", "scoreboard", "facts", "histogram", "fork",
+    "kernel", "errors",
 )  # fmt: skip
 FOR_POOLS_TOO = (
     "logs/access_log.py", "logs/access_codes.py", "logs/timestamp.py", "logs/__init__.py", "__init__.py",

@@ -16,8 +16,8 @@ from tests.rules.source import MODULES, NAMES, ROOT, Module
 # Word → the only files that may say it.
 ONE_PLACE = {
     r"os\.(fork|forkpty)": {"fork.py"},
-    r"os\.(set(re|res|e)?[ug]id|setgroups|initgroups|chroot)": {"master/privileges.py"},
-    r"os\.exec\w+": {"master/spawn.py", "master/upgrade.py"},
+    r"os\.(set(re|res|e)?[ug]id|setgroups|initgroups|chroot)": {"master/privileges.py", "monitor/confine.py"},
+    r"os\.exec\w+": {"master/spawn.py", "master/upgrade.py", "master/monitor.py"},
     r"os\._exit": {"fork.py"},
     r"os\.kill": {"master/daemonize.py", "master/upgrade.py"},  # of their own children; everybody else has a pidfd
     r"os\.system": set[str](),

@@ -18,7 +18,7 @@ Current thread 0x00007f0000000001 (most recent call first):
   File "/srv/site/report.py", line 42 in fetch
   File "/srv/site/report.py", line 12 in <module>
   File "/opt/pyfpm/gateway/response.py", line 119 in run
-  File "/opt/pyfpm/template/bootstrap.py", line 35 in <module>
+  File "/opt/pyfpm/bootstrap.py", line 35 in <module>
 """
 MAIN = 0x7F0000000001
 

@@ -56,7 +56,7 @@ def fresh_pool() -> Snapshot:
 
 
 def text_of(snapshot: Snapshot, query: str) -> str:
-    return render(snapshot, query)[1].decode()
+    return render([snapshot], query)[1].decode()
 
 
 def families(text: str) -> dict[str, dict[tuple[str, ...], float]]:
@@ -169,7 +169,7 @@ def test_xml_as_php_fpm_has_it() -> None:
     ],
 )
 def test_a_query_chooses_the_format(query: str, kind: str) -> None:
-    assert render(busy_pool(), query)[0] == kind
+    assert render([busy_pool()], query)[0] == kind
 
 
 def test_what_is_unknown_is_never_zero() -> None:

@@ -1,19 +1,21 @@
-"""Bring pyfpm into an interpreter that has none installed, then become the template.
+"""Bring pyfpm into an interpreter that may have none installed, then become the template or the monitor.
 
-Runs in: template, started by path by master/spawn.py with the pool's own interpreter, Python 3.9 and up.
+Runs in: template, started by path by master/spawn.py with the pool's own interpreter, Python 3.9 and up; monitor, with
+the master's interpreter.
 Fails by: a traceback on stderr and exit code 1, when this interpreter cannot run pyfpm's code at all.
 
 Only the name `pyfpm` is added: the folder around the package (the master's site-packages, most often) never gets on
 the tenant's sys.path, and another pyfpm in the tenant's environment is not looked at.
 """
 
+import importlib
 import importlib.util
 import os
 import sys
 
 
 def _adopt_package() -> None:
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    package = os.path.dirname(os.path.abspath(__file__))
     spec = importlib.util.spec_from_file_location(
         "pyfpm", os.path.join(package, "__init__.py"), submodule_search_locations=[package]
     )
@@ -27,8 +29,8 @@ def _adopt_package() -> None:
 if __name__ == "__main__":
     if sys.version_info < (3, 9):  # noqa: UP036 - this file is what an older one gets to read
         sys.exit(f"{sys.executable} is too old: pools need Python 3.9 or later")
-    del sys.path[0]  # the folder of this script
+    if not sys.flags.isolated:
+        del sys.path[0]  # the folder of this script
     _adopt_package()
-    from pyfpm.template.main import main
-
-    main(int(sys.argv[1]), sys.argv[2])
+    # `template CHANNEL POOL` or `monitor CHANNEL UID GID`
+    importlib.import_module(f"pyfpm.{sys.argv[1]}.main").main(*sys.argv[2:-1])

@@ -1,0 +1,69 @@
+"""The monitor: answers status requests of all pools, also while every worker is busy and the master stands still.
+
+Runs in: monitor, as root until its modules are loaded, then as status_user.
+Fails by: a traceback on stderr and exit 70; it ends when the master closes the channel, and dies with it.
+
+It only reads: scoreboards that it cannot write, and questions. It runs no application, opens no file and starts no
+process, and nothing that it says is believed by the master.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+
+from pyfpm import kernel, messages
+from pyfpm.fork import EXIT_INTERNAL, leave
+from pyfpm.monitor.confine import confine
+from pyfpm.monitor.picture import Picture
+from pyfpm.monitor.server import Server
+
+TITLE = "pyfpm: monitor"
+
+
+def main(channel: str, master: str, uid: str, gid: str) -> None:
+    """The life of the monitor. It never returns."""
+    try:
+        kernel.set_title(TITLE)
+        time.localtime()  # looks up the time zone, which is a file
+        confine(int(uid), int(gid))
+        kernel.die_with_parent(signal.SIGKILL)
+        if os.getppid() != int(master):
+            leave(0)  # it died before we could ask to be told
+        gc.freeze()
+        Monitor(socket.socket(fileno=int(channel))).run()
+    except Exception:
+        print(traceback.format_exc(), file=sys.stderr, end="")
+    leave(EXIT_INTERNAL)
+
+
+class Monitor:
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._picture = Picture()
+        self._server = Server(self._picture)
+        self._server.watch(channel, self._hear_master)
+
+    def run(self) -> None:
+        messages.send(self._channel, messages.Ready(0))
+        self._server.run()
+
+    def _hear_master(self, _now: float) -> None:
+        received = messages.receive(self._channel, messages.Speaker.MASTER_SHOWS)
+        if received is None:
+            leave(0)
+        match received[0]:
+            case messages.ShowBoard() as shown:
+                self._picture.add_board(shown)
+            case messages.ShowPool() as shown:
+                self._picture.add_pool(shown)
+            case messages.ShowListener() as shown:
+                self._server.listen(shown.number, socket.socket(fileno=shown.descriptors[0]), shown.pool)
+            case messages.Forget() as gone:
+                self._picture.forget(gone.number)
+                self._server.forget(gone.number)

@@ -1,0 +1,78 @@
+"""The pages: status, metrics and ping, of one pool or of all.
+
+Runs in: monitor.
+Fails by: nothing of its own.
+
+A pool's own listener shows that pool alone, whatever the question. Nothing is answered that another origin's page in a
+browser could read: there is no CORS header.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_plus
+
+from pyfpm.monitor.questions import Answer, refusal
+from pyfpm.status.formats import HTML, is_full, render, render_metrics
+from pyfpm.status.snapshot import clean
+
+if TYPE_CHECKING:
+    from pyfpm.monitor.picture import Picture, Pool
+    from pyfpm.monitor.questions import Question
+    from pyfpm.status.snapshot import Snapshot
+
+# As worker/pages.py has them.
+NOT_TO_BE_KEPT = (
+    ("Expires", "Thu, 01 Jan 1970 00:00:00 GMT"),
+    ("Cache-Control", "no-cache, no-store, must-revalidate, max-age=0"),
+    ("X-Content-Type-Options", "nosniff"),
+)
+CSP = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
+STATUS_PATHS = ("/", "/status")
+METRICS_PATH = "/metrics"
+ALLOWED = ("GET", "HEAD")
+OPENMETRICS_TYPE = "application/openmetrics-text"
+
+
+def answer(question: Question, picture: Picture, scope: int) -> Answer:
+    """The answer to one who may see pool number `scope`, or all if that is 0."""
+    if question.method not in ALLOWED:
+        return refusal("405 Method Not Allowed", ("Allow", ", ".join(ALLOWED)))
+    pools = picture.visible(scope)
+    chosen = [] if scope else _chosen(question.query)
+    if unknown := set(chosen) - {pool.name for pool in pools}:
+        return Answer("404 Not Found", f"no such pool: {clean(', '.join(sorted(unknown)))}\n".encode())
+    if chosen:
+        pools = [pool for pool in pools if pool.name in chosen]
+    pong = next((pool.ping_response for pool in pools if pool.ping_path in question.paths), None)
+    if pong is not None:
+        return Answer("200 OK", pong.encode("utf-8", "surrogateescape"), headers=NOT_TO_BE_KEPT)
+    if METRICS_PATH not in question.paths and not _is_status(question, pools):
+        return refusal("404 Not Found")
+    found = [picture.snapshot(pool, is_full(question.query)) for pool in pools]
+    snapshots = [one for one in found if one is not None]
+    if scope and not snapshots:
+        return refusal("503 Service Unavailable", ("Retry-After", "1"))
+    return _page(question, snapshots, is_list=not scope and len(chosen) != 1)
+
+
+def _page(question: Question, snapshots: list[Snapshot], *, is_list: bool) -> Answer:
+    if METRICS_PATH in question.paths:
+        kind, body = render_metrics(snapshots, question.query, OPENMETRICS_TYPE in question.accept)
+        return Answer("200 OK", body, kind, NOT_TO_BE_KEPT)
+    kind, body = render(snapshots, question.query, is_list=is_list)
+    policy = (("Content-Security-Policy", CSP),) if kind == HTML else ()
+    return Answer("200 OK", body, kind, NOT_TO_BE_KEPT + policy)
+
+
+def _is_status(question: Question, pools: list[Pool]) -> bool:
+    """Behind a front server, which has chosen the path, everything that arrives is meant for this page."""
+    if not question.is_direct:
+        return True
+    return any(path in STATUS_PATHS or path in {pool.status_path for pool in pools} for path in question.paths)
+
+
+def _chosen(query: str) -> list[str]:
+    """The values of `pool=` in a query."""
+    pairs = [part.partition("=") for part in query.split("&")]
+    return [unquote_plus(value) for name, _, value in pairs if name == "pool"]
