@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BAD, ODD = "bad", "odd"  # requests are not answered, or soon will not be; worth a look
 LONG = 30.0  # seconds: most front servers give up after 60
-NEARLY = 0.8  # of the listen queue's limit
+NEARLY = 0.8  # of the listen queue's limit, or of the last minute
 SETTLED = ("ok", "none", "")  # what a last reload says that nobody refused
 
 _WITHOUT_REQUEST = (STAGE_NAMES[FREE], STAGE_NAMES[CREATING], STAGE_NAMES[IDLE])
@@ -63,7 +63,9 @@ def _may_sleep(pool: Snapshot) -> bool:
 
 
 def _is_saturated(pool: Snapshot) -> bool:
-    return bool(pool.max_children and pool.active_processes >= pool.max_children)
+    """All workers are busy, and not just for this moment: whoever shows this page may be the last idle one himself."""
+    lasting = pool.listen_queue or (pool.busy_share_1m or 0.0) >= NEARLY
+    return bool(pool.max_children and pool.active_processes >= pool.max_children and lasting)
 
 
 def _of_service(pool: Snapshot) -> list[Concern]:

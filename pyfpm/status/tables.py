@@ -87,7 +87,8 @@ def workers_table(pool: Snapshot) -> str:
     if not pool.processes:
         return '<p class="nobody">No worker at this moment.</p>'
     processes = sorted(pool.processes, key=_rank, reverse=True)
-    rows = "".join([_ROW % _row(process, pool.generation) for process in processes])
+    requests = _requests(processes)
+    rows = "".join([_ROW % _row(one, request, pool.generation) for one, request in zip(processes, requests)])
     caption = f"{amounts.many(len(processes), 'worker', 'workers')} of {escape(pool.pool)}"
     head = _head(_WORKER_COLUMNS, sorted_by="Duration")
     return f'<table class="workers" data-key="workers"><caption>{caption}</caption>{head}<tbody>{rows}</tbody></table>'
@@ -98,7 +99,7 @@ def _rank(process: Process) -> int:
     return int(process.request_duration) + BUSY_FIRST * is_busy(process)
 
 
-def _row(process: Process, generation: int | None) -> tuple[object, ...]:
+def _row(process: Process, request: str, generation: int | None) -> tuple[object, ...]:
     idle = process.state == "Idle"
     kind = "idle" if idle else "odd" if is_long(process) else "busy"
     old = ", old code" if generation is not None and process.generation != generation else ""
@@ -110,7 +111,7 @@ def _row(process: Process, generation: int | None) -> tuple[object, ...]:
         process.state + old,
         _rank(process),
         amounts.duration(process.request_duration / 1e6),
-        _request(process, idle),
+        request,
         process.requests,
         amounts.count(process.requests),
         process.start_since,
@@ -124,11 +125,20 @@ def _row(process: Process, generation: int | None) -> tuple[object, ...]:
     )
 
 
-def _request(process: Process, idle: bool) -> str:
+def _requests(processes: Sequence[Process]) -> list[str]:
+    """How each one's request is shown. No text has a line end, so all are escaped in one go."""
+    texts = [f"{one.request_method}\n{one.request_uri}\n{one.user}" for one in processes]
+    escaped = iter(escape("\n".join(texts)).split("\n"))
+    return [
+        _request(method, uri, user, process.state == "Idle")
+        for process, method, uri, user in zip(processes, escaped, escaped, escaped)
+    ]
+
+
+def _request(method: str, uri: str, user: str, idle: bool) -> str:
     """Method and URI, and whose; a long one is cut by the style, and whole in the title."""
-    if process.request_uri == "-":
+    if uri == "-":
         return amounts.UNKNOWN
-    method, uri, user = escape(f"{process.request_method}\n{process.request_uri}\n{process.user}").split("\n")
     whose = "" if user == "-" else f' <span class="user">{user}</span>'
     last = '<span class="last">last</span> ' if idle else ""
     return f'<span class="cut" title="{uri}">{last}<b>{method}</b> <bdi>{uri}</bdi>{whose}</span>'

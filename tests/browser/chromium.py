@@ -54,6 +54,7 @@ class Browser:
         self.command(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=phone
         )
+        self.command("Emulation.setScrollbarsHidden", hidden=True)
         wishes = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
         features = [{"name": name, "value": value} for name, value in wishes.items()]
         self.command("Emulation.setEmulatedMedia", features=features)
@@ -93,9 +94,9 @@ class Browser:
         sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
         return [url for one in sent if not (url := one["request"]["url"]).startswith("data:")]
 
-    def shoot(self, path: Path, whole: bool = True) -> None:
-        """A picture of the whole page, or of what is in the window."""
-        picture = self.command("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+    def shoot(self, path: Path) -> None:
+        """A picture of what is in the window."""
+        picture = self.command("Page.captureScreenshot", format="png")
         path.write_bytes(base64.b64decode(picture["data"]))
 
 

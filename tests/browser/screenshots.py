@@ -13,20 +13,20 @@ from tests.browser.chromium import fresh_browser
 from tests.browser.pools import Site, a_bad_night
 from tests.rules.source import ROOT
 
-WIDTH, PHONE = 1280, 390
-
 
 def main(folder: Path) -> None:
     with fresh_browser() as browser, a_bad_night() as pools:
         with Site(lambda: [pool.snapshot() for pool in pools]) as site:
-            browser.be_window(WIDTH, 1000)
+            browser.be_window(1200, 1180)
             browser.open(site.url())
             browser.shoot(folder / "dashboard.png")
-            browser.be_window(PHONE, 844, dark=True, scale=2)
+            browser.be_window(390, 844, dark=True, scale=1.5)
             browser.open(site.url())
-            browser.shoot(folder / "dashboard-phone.png", whole=False)
+            browser.shoot(folder / "dashboard-phone.png")
+            browser.open(site.url() + "#pool-0")
+            browser.shoot(folder / "dashboard-phone-pool.png")
         with Site(lambda: [pools[2].snapshot()]) as site:
-            browser.be_window(WIDTH, 700, dark=True)
+            browser.be_window(1200, 720, dark=True)
             browser.open(site.url())
             browser.shoot(folder / "dashboard-dark.png")
 

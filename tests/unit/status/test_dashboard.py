@@ -80,7 +80,12 @@ def test_the_longest_request_comes_first() -> None:
     ("facts", "state", "said"),
     [
         ({}, "serving", []),
-        ({"max_children": 1}, "all workers busy", ["All 1 worker is busy: the next request has to wait."]),
+        ({"max_children": 1}, "serving", []),
+        (
+            {"max_children": 1, "busy_1": 900_000},
+            "all workers busy",
+            ["All 1 worker is busy: the next request has to wait."],
+        ),
         ({"max_children": 1, "queue": 4}, "all workers busy", ["All 1 worker is busy, and 4 connections wait."]),
         (
             {"queue": 90, "queue_limit": 100},
