@@ -25,10 +25,6 @@ def main(folder: Path) -> None:
             browser.shoot(folder / "dashboard-phone.png")
             browser.open(site.url() + "#pool-0")
             browser.shoot(folder / "dashboard-phone-pool.png")
-        with Site(lambda: [pools[2].snapshot()]) as site:
-            browser.be_window(1200, 720, dark=True)
-            browser.open(site.url())
-            browser.shoot(folder / "dashboard-dark.png")
 
 
 if __name__ == "__main__":
