@@ -490,8 +490,8 @@ class PoolSettings(Settings):
         "worker of the pool answers it. Keep the public from it in the front server.",
         default_words="none",
         differs="it is matched however the front server passes the path, and needs no SCRIPT_FILENAME. What is not "
-        "known is shown as unknown, and there are more fields behind those of PHP-FPM. `html` is no table of those fields. `openmetrics` has metrics of "
-        "pyfpm's own names; with `compat=phpfpm` they have PHP-FPM's names.",
+        "known is shown as unknown, and there are more fields behind those of PHP-FPM. `html` is no table of fields. "
+        "`openmetrics` has metrics of pyfpm's own names; with `compat=phpfpm` they have PHP-FPM's names.",
         example="/status",
         for_template=True,
     )

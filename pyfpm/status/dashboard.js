@@ -7,7 +7,8 @@
   const PAUSE = 2000; // milliseconds between two looks
   const LONGEST_PAUSE = 30000; // while nobody answers
   const PATIENCE = 10000; // for one answer
-  const MANY = 12; // rows, and a filter is worth its place
+  const MANY_ROWS = 12; // and more are worth a filter
+  const MANY_POOLS = 5;
 
   const lost = document.getElementById("lost");
   const since = document.getElementById("since");
@@ -186,7 +187,7 @@
   function filter() {
     document.querySelectorAll("table").forEach(equip);
     const rows = [...document.querySelectorAll(".workers tbody tr")];
-    place.hidden = rows.length <= MANY && document.querySelectorAll(".pool").length < 2 && !sought;
+    place.hidden = rows.length <= MANY_ROWS && document.querySelectorAll(".pool").length <= MANY_POOLS && !sought;
     let shown = 0;
     for (const pool of document.querySelectorAll(".pool")) shown += filterPool(pool);
     for (const row of document.querySelectorAll(".pools tbody tr")) row.hidden = !holds(row.cells[0]);

@@ -23,7 +23,7 @@ def browser(chromium: Browser) -> Iterator[Browser]:
     """A window of a desktop, and at the end the proof that its console is empty."""
     chromium.allow_scripts(True)
     chromium.be_window(1280, 900)
+    chromium.open("about:blank")
     chromium.forget()
     yield chromium
     assert chromium.errors() == []
-    chromium.open("about:blank")

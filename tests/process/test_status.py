@@ -20,6 +20,7 @@ from tests.harness.interpreters import AS_ROOT, POOL_USER
 from tests.harness.nginx import fresh_nginx
 from tests.harness.sockets import listening, port_of
 from tests.harness.waits import PATIENCE, Deadline
+from tests.unit.status.documents import check_document
 from tests.unit.status.test_formats import POOL, PROCESS
 
 if TYPE_CHECKING:
@@ -77,11 +78,15 @@ def test_every_format(site: Daemon, pool: str, query: str, full: str) -> None:
     answer = site.get("/fpm/status", query + full, pool)
     assert (answer.status, answer.header("content-type")) == (200, KINDS[query])
     assert {name: answer.header(name) for name in NEVER_KEPT} == NEVER_KEPT
+    policy = answer.header("content-security-policy") or ""
+    assert policy.startswith("default-src 'none'; script-src 'sha256-") == (query == "html")
     text = answer.body.decode()
     if query == "json":
         assert tuple(json.loads(text))[: len(POOL)] == POOL
     elif query == "xml":
         assert ET.fromstring(text).findtext("pool") == pool
+    elif query == "html":
+        assert f"2 workers of {pool}" in check_document(text).text
     elif query == "openmetrics":
         families = text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
         assert next(iter(families)).name == "pyfpm_up"
