@@ -11,8 +11,9 @@ from itertools import combinations
 from posixpath import normpath
 from typing import TYPE_CHECKING
 
+from pyfpm import catalogue
 from pyfpm.config.directive import name_of
-from pyfpm.config.directives import GlobalSettings, PoolSettings
+from pyfpm.config.directives import GlobalSettings, PoolSettings, Remark
 from pyfpm.errors import Problem
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ def problems_of_control(settings: GlobalSettings, pools: Sequence[PoolSettings])
     if not settings.is_set("control") or settings.control is None:
         return []
     path, name = normpath(settings.control), name_of(GlobalSettings, "control")
+    where, advice = settings.where("control"), "choose another path"
     return [
-        Problem(settings.where("control"), name, f"the pool '{pool.name}' listens on {path}", "choose another path")
+        Problem(catalogue.SHARED_ADDRESS, where, name, f"the pool '{pool.name}' listens on {path}", advice)
         for pool in pools
         for attribute in _LISTENERS
         if pool.is_set(attribute) and _is_at(getattr(pool, attribute), path)
@@ -66,10 +68,14 @@ def _is_at(address: Address | None, path: str) -> bool:
     return address is not None and address.kind == "unix" and normpath(address.path) == path
 
 
-def warnings_of(settings: GlobalSettings, pools: Sequence[PoolSettings]) -> list[str]:
+def warnings_of(settings: GlobalSettings, pools: Sequence[PoolSettings]) -> list[Remark]:
     """Everything that is odd, and does not stop a start."""
-    of_pools = [warning for pool in pools for warning in (*_ignored_owner(pool), *_without_effect(pool))]
-    return [*_half_an_emergency(settings), *_seen_by_strangers(settings), *of_pools]
+    warnings = [(catalogue.WITHOUT_EFFECT, text) for text in _half_an_emergency(settings)]
+    warnings += [(catalogue.SEEN_BY_STRANGERS, text) for text in _seen_by_strangers(settings)]
+    for pool in pools:
+        warnings += [(catalogue.OWNER_IGNORED, text) for text in _ignored_owner(pool)]
+        warnings += [(catalogue.WITHOUT_EFFECT, text) for text in _without_effect(pool)]
+    return warnings
 
 
 def notices_of(pools: Sequence[PoolSettings]) -> list[str]:
@@ -92,7 +98,7 @@ def _two_interpreters(pool: PoolSettings) -> Iterator[Problem]:
     if pool.python and pool.virtualenv:
         python, virtualenv = _name("python"), _name("virtualenv")
         reason = f"cannot stand beside '{python}', set at {pool.where('python')}"
-        yield Problem(pool.where("virtualenv"), virtualenv, reason, "leave one of the two out")
+        yield Problem(catalogue.CONTRADICTION, pool.where("virtualenv"), virtualenv, reason, "leave one of the two out")
 
 
 def _constant_log_line(pool: PoolSettings) -> Iterator[Problem]:
@@ -100,21 +106,22 @@ def _constant_log_line(pool: PoolSettings) -> Iterator[Problem]:
     if "%" not in text and text != JSON_FORMAT:
         reason = f"'{text}' has no % code, so every line would be the same"
         advice = f"did you mean '{JSON_FORMAT}'?" if text.lower() == JSON_FORMAT else ""
-        yield Problem(pool.where("access_format"), _name("access_format"), reason, advice)
+        where = pool.where("access_format")
+        yield Problem(catalogue.BAD_LOG_FORMAT, where, _name("access_format"), reason, advice)
 
 
 def _same_address(first: Settings, one: str, second: Settings, other: str) -> Iterator[Problem]:
     there, here = getattr(first, one), getattr(second, other)
     if not _overlap(there, here):
         return
-    if isinstance(second, PoolSettings) and isinstance(first, PoolSettings) and first.name != second.name:
-        reason = f"unable to set listen address as it's already used in another pool '{first.name}'"
-    else:
-        reason = "unable to set listen address as it's already used"
+    reason = "unable to set listen address as it's already used"
+    if isinstance(first, PoolSettings) and isinstance(second, PoolSettings) and first.name != second.name:
+        reason += f" in another pool '{first.name}'"
     whose = f"pool '{first.name}' listens" if isinstance(first, PoolSettings) else "the daemon listens"
     advice = f"{whose} on {there.show()} by {first.where(one)}"
-    head = f"[pool {second.name}] " if isinstance(second, PoolSettings) else ""
-    yield Problem(second.where(other), _name(other, type(second)), head + reason, advice)
+    if isinstance(second, PoolSettings):
+        reason = f"[pool {second.name}] {reason}"
+    yield Problem(catalogue.SHARED_ADDRESS, second.where(other), _name(other, type(second)), reason, advice)
 
 
 def _overlap(first: Address, second: Address) -> bool:
@@ -168,7 +175,8 @@ def _slow_requests(pool: PoolSettings, amiss: Collection[tuple[str, str]]) -> It
 
 
 def _problem(pool: PoolSettings, attribute: str, reason: str, advice: str = "") -> Problem:
-    return Problem(pool.where(attribute), _name(attribute), f"[pool {pool.name}] {reason}", advice)
+    reason = f"[pool {pool.name}] {reason}"
+    return Problem(catalogue.CONTRADICTION, pool.where(attribute), _name(attribute), reason, advice)
 
 
 def _with_value(pool: PoolSettings, attribute: str) -> str:

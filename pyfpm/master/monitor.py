@@ -19,7 +19,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyfpm import kernel, messages
+from pyfpm import catalogue, kernel, messages
 from pyfpm.errors import MessageError, StartError
 from pyfpm.fork import fork_child
 from pyfpm.master import processes
@@ -93,7 +93,9 @@ class Monitor:
             self._log.debug(how)
         else:
             self._streak = self._streak.after_failure(now)
-            self._log.warning(f"{how}; another one is started", detail=_last_words(process.stderr))
+            self._log.warning(
+                catalogue.MONITOR_DIED, f"{how}; another one is started", detail=_last_words(process.stderr)
+            )
         self._forget(process)
         return True
 
@@ -112,7 +114,7 @@ class Monitor:
             self._process = _spawn(user)
         except (OSError, StartError) as error:
             self._streak = self._streak.after_failure(now)
-            self._log.error(f"cannot start the monitor: {error}")
+            self._log.error(catalogue.CANNOT_START_MONITOR, f"cannot start the monitor: {error}")
             return
         self._loop.watch(self._process.channel.fileno(), self._on_word)
         self._log.debug(f"the monitor, pid {self._process.pid}, started")

@@ -1,7 +1,7 @@
 """From the master's user to one without rights: small limits, no groups, no way back; then the proof.
 
 Runs in: monitor, before it has looked at anything that others have written.
-Fails by: OSError of the step that was refused, or StartError when the drop did not hold.
+Fails by: OSError of the step that was refused, or PermissionError when the drop did not hold.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 import resource
 
 from pyfpm import kernel
-from pyfpm.errors import StartError
 
 MOST_FILES = 4096  # scoreboards, listeners and connections; no pool has more than a few
 _LIMITS = {
@@ -38,9 +37,9 @@ def confine(uid: int, gid: int) -> None:
 
 def _prove(uid: int, gid: int) -> None:
     if os.getresuid() != (uid,) * 3 or os.getresgid() != (gid,) * 3 or os.getgroups():
-        raise StartError(f"the change to uid {uid}, gid {gid} did not take place")
+        raise PermissionError(f"the change to uid {uid}, gid {gid} did not take place")
     try:
         os.setuid(0)
     except PermissionError:
         return
-    raise StartError(f"uid {uid} was able to become root again")
+    raise PermissionError(f"uid {uid} was able to become root again")

@@ -116,6 +116,14 @@ class Server:
                 for listener, scope in self._listeners.values():
                     self._hear_of(listener, scope)
 
+    def close(self) -> None:
+        """Close everything, and leave whoever is there without an answer."""
+        for connection in list(self._connections):
+            self._close(connection)
+        for listener, _ in self._listeners.values():
+            listener.close()
+        self._selector.close()
+
     def _patience(self, now: float) -> float | None:
         """Until somebody's time is over; without end where nobody is there."""
         moments = [one.until for one in self._connections]

@@ -23,6 +23,7 @@ from pyfpm.template.files import Files
 from pyfpm.template.leftovers import Leftovers
 from pyfpm.worker.application import load_application
 from pyfpm.worker.main import run_worker
+from pyfpm.worker.pages import load_what_pages_need
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def main(channel_descriptor: str, pool: str) -> None:
     try:
         template.load()
     except ApplicationError as error:
-        messages.send(channel, messages.LoadFailed(text=str(error)))
+        messages.send(channel, messages.LoadFailed(error.code, text=str(error)))
         leave(EXIT_INTERNAL)
     template.obey()
     leave(0)
@@ -86,6 +87,7 @@ class Template:
             self.files = Files.loaded(began)
             gc.enable()
             gc.collect()
+        load_what_pages_need(self.settings)
         # Frozen objects are never looked at by a worker's collector, so their pages stay shared.
         gc.freeze()
         messages.send(self.channel, messages.Loaded(text=note))

@@ -25,6 +25,13 @@ NOT_TO_BE_KEPT = [
 PLAIN = "text/plain;charset=UTF-8"
 
 
+def load_what_pages_need(settings: dict[str, Any]) -> None:
+    """Import in the template, whose memory is shared, what a worker would import when it is first asked."""
+    if settings["pm_status_path"]:
+        import pyfpm.status.formats
+        import pyfpm.status.snapshot  # noqa: F401
+
+
 class Pages:
     """The pages of one pool, by path."""
 
@@ -57,7 +64,7 @@ class Pages:
         return [self._pong]
 
     def _status(self, environ: Environ, start_response: Callable[..., Any]) -> list[bytes]:
-        # Here and not above: most workers never answer a status request, and would hold half a megabyte for it.
+        # Here and not above: most pools have no status page, and would hold half a megabyte for it.
         from pyfpm.status.formats import is_full, render
         from pyfpm.status.snapshot import take
 

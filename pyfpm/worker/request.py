@@ -11,6 +11,7 @@ import os
 import resource
 import time
 
+from pyfpm import catalogue
 from pyfpm.errors import ApplicationError, PeerError, PeerGone, RequestTimeout
 from pyfpm.gateway.environ import complete
 from pyfpm.gateway.response import Response
@@ -92,7 +93,7 @@ class Desk:
             except PeerGone as error:
                 self._refuse(response, error)
             except PeerError as error:
-                self._mailbox.warn(f"{self._named()}: {error}")
+                self._mailbox.warn(catalogue.BAD_REQUEST, f"{self._named()}: {error}")
                 self._refuse(response, error)
             except RequestTimeout:
                 self._time_out(response)
@@ -129,7 +130,8 @@ class Desk:
 
     def _end_connection(self, response: Response) -> None:
         if response.ignored:
-            self._mailbox.warn(f"{self._named()}: {response.ignored} bytes came after pyfpm.finish_request, not sent")
+            text = f"{self._named()}: {response.ignored} bytes came after pyfpm.finish_request, not sent"
+            self._mailbox.warn(catalogue.SENT_TOO_LATE, text)
         self._connection.finish(False)
 
     def _time_out(self, response: Response) -> None:
@@ -166,7 +168,8 @@ class Desk:
         when = "after a part of the answer was sent" if response.incomplete else ""
         where = f" {when}" if when else ""
         self._leave_if_forked()
-        self._mailbox.error(f"{self._named()} failed{where}: {_tell(error)}")
+        code = error.code if isinstance(error, ApplicationError) else catalogue.REQUEST_FAILED
+        self._mailbox.error(code, f"{self._named()} failed{where}: {_tell(error)}")
         if response.incomplete:
             # nginx takes a closed connection for the end of an answer without Content-Length; not this.
             self._connection.send(fastcgi.cut())
@@ -223,7 +226,7 @@ class AccessLog:
         try:
             self._write(environ, peer, response, duration)
         except BaseException as error:
-            self._mailbox.error(f"cannot write to the access log: {_tell(error)}")
+            self._mailbox.error(catalogue.ACCESS_LINE_FAILED, f"cannot write to the access log: {_tell(error)}")
 
     def _write(self, environ: Environ, peer: Any, response: Response, duration: float) -> None:
         entry = self._entry
@@ -250,5 +253,5 @@ class AccessLog:
             self._complained = False
         except OSError as error:
             if not self._complained:  # a full disk: once is enough
-                self._mailbox.error(f"cannot write the access log: {error}")
+                self._mailbox.error(catalogue.ACCESS_LOG_FAILED, f"cannot write the access log: {error}")
             self._complained = True

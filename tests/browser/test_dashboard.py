@@ -12,6 +12,7 @@ from tests.harness.daemon import Settings, fresh_daemon
 from tests.harness.fcgi_client import Connection, get_parameters, request_bytes
 from tests.harness.interpreters import AS_ROOT, POOL_USER
 from tests.harness.nginx import fresh_nginx
+from tests.harness.sockets import listening, port_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -134,3 +135,25 @@ def test_without_scripts_it_is_all_there(browser: Browser, nginx: Nginx) -> None
     assert browser.ask("document.querySelectorAll('button, input').length") == 0, "nothing that would do nothing"
     seen = browser.ask("document.querySelector('time').textContent")
     browser.wait(f"document.querySelector('time').textContent !== {json.dumps(seen)}")  # it refreshes itself
+
+
+def test_all_pools_while_every_worker_is_stuck(browser: Browser, daemon: Daemon) -> None:
+    daemon.add_pool("www")
+    daemon.add_pool("shop")
+    with contextlib.ExitStack() as stack:
+        sock = stack.enter_context(listening())
+        daemon.set_global({"status_listen": f"127.0.0.1:{port_of(sock)}"})
+        daemon.start(sockets=[sock])
+        stuck, waiting = (stack.enter_context(Connection(daemon.address())) for _ in range(2))
+        browser.open(f"http://127.0.0.1:{port_of(sock)}/?html")
+        browser.wait("document.querySelector('h1').innerText === 'All 2 pools serve'")
+        stuck.send(request_bytes(get_parameters("/block", "of=customers")))
+        daemon.gate.wait_inside()
+        waiting.send(request_bytes(get_parameters("/pid")))
+        browser.wait("document.querySelector('h1').innerText === '1 of 2 pools has a problem'")
+        said = browser.ask("document.querySelector('.concerns').innerText")
+        assert said == "Problem www All 1 worker is busy, and 1 connection waits."
+        assert browser.ask(ROW)[0].split("\t")[1:2] == ["Running"]
+        daemon.gate.release()
+        assert stuck.receive().status == waiting.receive().status == 200
+        browser.wait("document.querySelector('h1').innerText === 'All 2 pools serve'")

@@ -331,6 +331,12 @@ class Daemon:
         (pid,) = [pid for pid in titled if os.getsid(pid) == pid]
         return pid
 
+    def monitor(self) -> int:
+        """The pid of the monitor; 0 while there is none."""
+        found = [pid for pid in self.family() if title_of(pid) == "pyfpm: monitor"]
+        assert len(found) <= 1, "one for the whole daemon"
+        return found[0] if found else 0
+
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def close(self) -> None:

@@ -53,6 +53,7 @@ _SERVER = """
             fastcgi_pass {name};
             {more}
         }}
+        {server_more}
     }}
 """
 KEEP = "fastcgi_keep_conn on;"
@@ -69,7 +70,14 @@ class Page(NamedTuple):
 class Nginx:
     """One nginx with a server for each of `upstreams`: a name, and the address of a pool."""
 
-    def __init__(self, stage: Stage, upstreams: Mapping[str, Address], more: str = "", upstream_more: str = "") -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        upstreams: Mapping[str, Address],
+        more: str = "",
+        upstream_more: str = "",
+        server_more: str = "",
+    ) -> None:
         self.folder = stage.folder("n")
         self._errors = self.folder / "error.log"
         self._sockets = {name: listening() for name in upstreams}
@@ -81,7 +89,8 @@ class Nginx:
                 for name, address in upstreams.items()
             ),
             servers="".join(
-                _SERVER.format(name=name, port=port_of(sock), more=more) for name, sock in self._sockets.items()
+                _SERVER.format(name=name, port=port_of(sock), more=more, server_more=server_more)
+                for name, sock in self._sockets.items()
             ),
         )
         (self.folder / "nginx.conf").write_text(config)
@@ -140,9 +149,13 @@ def _server_of(address: Address) -> str:
 
 @contextlib.contextmanager
 def fresh_nginx(
-    stage: Stage, upstreams: Mapping[str, Address], more: str = "", upstream_more: str = ""
+    stage: Stage,
+    upstreams: Mapping[str, Address],
+    more: str = "",
+    upstream_more: str = "",
+    server_more: str = "",
 ) -> Iterator[Nginx]:
-    made = Nginx(stage, upstreams, more, upstream_more)
+    made = Nginx(stage, upstreams, more, upstream_more, server_more)
     try:
         yield made
     finally:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # An application that has got at pyfpm's own descriptors and does its worst with them.
 HOSTILE = """
-import mmap, os, random, socket, stat
+import mmap, os, random, socket, stat, struct
 import apps
 
 
@@ -72,7 +72,12 @@ def application(environ, start_response):
         liar = mailbox()
         liar.setblocking(True)
         for number in range(5000):
-            liar.send(b"S\\x01" + b"flood")
+            liar.send(struct.pack("<cBH", b"S", 1, 0) + b"flood")
+        liar.close()
+    elif what == "/codes":
+        liar = mailbox()
+        for code in (504, 300, 599, 65535):
+            liar.send(struct.pack("<cBH", b"S", 3, code) + b"claims %d" % code)
         liar.close()
     elif what == "/scribble":
         for number in scoreboards():
@@ -119,6 +124,14 @@ def test_a_flood(daemon: Daemon) -> None:
     assert daemon.get("/flood").status == 200
     assert daemon.get("/pid", pool="shop").status == 200
     assert daemon.stop(signal.SIGQUIT) == 0
+
+
+def test_a_pool_cannot_claim_the_codes_of_the_master(daemon: Daemon) -> None:
+    hostile(daemon)
+    assert daemon.get("/codes").status == 200
+    daemon.wait_log(r"(?m)child \d+ claims 504 \[PYFPM-504\]$")
+    for code in (300, 599, 65535):
+        daemon.wait_log(rf"(?m)child \d+ claims {code}$")
 
 
 def test_descriptors_do_not_stay_in_the_master(daemon: Daemon) -> None:

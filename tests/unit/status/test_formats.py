@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import xml.etree.ElementTree as ET
 
@@ -9,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.parser import text_fd_to_metric_families
 
 from pyfpm import facts
 from pyfpm.histogram import CELLS
 from pyfpm.scoreboard import CREATING, FINISHING, FREE, IDLE, RUNNING, Scoreboard
-from pyfpm.status.formats import render
+from pyfpm.status.formats import render, render_metrics
 from pyfpm.status.snapshot import Snapshot
 from tests.unit.status.boards import FACTS, NOW, board, seat, snapshot_of
 from tests.unit.status.documents import check_document
@@ -293,3 +295,86 @@ def test_the_past_has_gaps_only_where_nobody_knows() -> None:
     assert busy[-6] == (last - 5, 7, 1, 500_000)
     assert [step for step in busy if step is not None] == [busy[-6]]
     assert quiet[-6:] == (busy[-6], None, None, *[(last - 2 + at, 0, 0, 0) for at in range(3)])
+
+
+# ── several pools ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def two_pools() -> list[Snapshot]:
+    return [busy_pool(), busy_pool()._replace(pool="shop")]
+
+
+def test_several_pools_in_every_format() -> None:
+    def text(query: str) -> str:
+        return render(two_pools(), query)[1].decode()
+
+    assert [pool["pool"] for pool in json.loads(text("json&full"))["pools"]] == ["www", "shop"]
+    root = ET.fromstring(text("xml&full"))
+    assert root.tag == "pools"
+    assert [pool.findtext("pool") for pool in root.findall("status")] == ["www", "shop"]
+    assert "\n\npool:                 shop\n" in text("")
+    found = families(text("openmetrics&full"))
+    assert found["pyfpm_requests_total"] == {("www",): 1020, ("shop",): 1020}
+    assert found["pyfpm_worker_requests_total"][("shop", "101")] == 10
+
+
+@pytest.mark.parametrize("pools", [[], [busy_pool()]])
+def test_a_list_is_a_list_however_long(pools: list[Snapshot]) -> None:
+    assert len(json.loads(render(pools, "json", is_list=True)[1])["pools"]) == len(pools)
+    assert ET.fromstring(render(pools, "xml", is_list=True)[1]).tag == "pools"
+    for query in ("", "html", "openmetrics"):
+        render(pools, query, is_list=True)
+
+
+@pytest.mark.parametrize("query", METRICS)
+def test_metrics_of_several_pools_pass_the_strict_parser(query: str) -> None:
+    assert families(render(two_pools(), query)[1].decode())
+
+
+# ── the rest of the metrics ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_histograms() -> None:
+    cells = (3, 2, *[0] * 13, 1, 70_500_000_000)
+    pool = busy_pool()._replace(durations=cells)
+    found = families(text_of(pool, "openmetrics"))
+    buckets = found["pyfpm_request_duration_seconds_bucket"]
+    assert [buckets[("www", le)] for le in ("0.001", "0.0025", "0.005", "60.0", "+Inf")] == [3, 5, 5, 5, 6]
+    assert found["pyfpm_request_duration_seconds_count"] == {("www",): 6}
+    assert found["pyfpm_request_duration_seconds_sum"] == {("www",): 70.5}
+    assert "pyfpm_request_queue_seconds_count" in found
+
+
+def test_more_metrics() -> None:
+    found = families(text_of(busy_pool(), "openmetrics"))
+    assert found["pyfpm_requests_timed_out_total"] == {("www",): 8}
+    assert found["pyfpm_requests_shed_total"] == {("www",): 9}
+    assert found["pyfpm_template_state"][("www", "ready")] == 1
+    assert sum(found["pyfpm_template_state"].values()) == 1
+
+
+def test_two_slots_that_claim_one_pid_do_not_spoil_the_metrics() -> None:
+    pool = busy_pool()
+    twins = pool._replace(processes=(pool.processes[0], pool.processes[0]))
+    text = text_of(twins, "openmetrics&full")
+    assert text.count('pyfpm_worker_requests_total{pool="www",pid="100"}') == 1
+    families(text)
+
+
+def test_the_older_notation() -> None:
+    kind, body = render_metrics(two_pools(), "full", is_openmetrics=False)
+    assert kind == "text/plain; version=0.0.4; charset=utf-8"
+    text = body.decode()
+    assert "# TYPE pyfpm_requests_total counter\n" in text
+    assert "# EOF" not in text
+    assert "# UNIT" not in text
+    found = {family.name: family.type for family in text_fd_to_metric_families(io.StringIO(text))}
+    assert found["pyfpm_request_duration_seconds"] == "histogram"
+    assert "untyped" in render_metrics(two_pools(), "compat=phpfpm", is_openmetrics=False)[1].decode()
+
+
+def test_the_past_for_those_who_draw_it() -> None:
+    steps = (None, facts.Step(7, 12, -1, 250_000), facts.Step(8, 0, 3, 0))
+    pool = json.loads(text_of(busy_pool()._replace(history=steps), "json&history"))
+    assert pool["history"] == [None, [12, None, 0.25], [0, 3, 0.0]]
+    assert "history" not in json.loads(text_of(busy_pool(), "json"))
