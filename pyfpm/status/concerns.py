@@ -48,6 +48,18 @@ def state_of(pool: Snapshot) -> str:
     return "serving"
 
 
+def moment_of(pool: Snapshot) -> int | None:
+    """When it was looked at, in seconds since 1970."""
+    known = pool.start_time is not None and pool.start_since is not None
+    return pool.start_time + pool.start_since if known else None
+
+
+def since_reload(pool: Snapshot) -> int | None:
+    """How many seconds ago the last reload ended."""
+    now = moment_of(pool)
+    return None if now is None or pool.last_reload_time is None else max(0, now - pool.last_reload_time)
+
+
 def is_busy(process: Process) -> bool:
     """Whether it has a request, or is about to read one."""
     return process.state not in _WITHOUT_REQUEST
@@ -107,9 +119,7 @@ def _of_requests(pool: Snapshot) -> list[Concern]:
 def _of_reload(pool: Snapshot) -> list[Concern]:
     if pool.last_reload in SETTLED:
         return []
-    ago = ""
-    if pool.last_reload_time and pool.start_time is not None and pool.start_since is not None:
-        passed = max(0, pool.start_time + pool.start_since - pool.last_reload_time)
-        ago = f", {amounts.age(passed)} ago,"
+    passed = since_reload(pool)
+    ago = "" if passed is None else f", {amounts.age(passed)} ago,"
     said = pool.last_reload.removeprefix("refused: ")
     return [Concern(ODD, "code", f"The last reload{ago} was refused, and the code before it serves on: {said}")]

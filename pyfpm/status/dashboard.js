@@ -180,7 +180,7 @@
       sought = input.value.trim().toLowerCase();
       filter();
     });
-    label.append("Only what contains", input);
+    label.append("Show only what contains", input);
     place.append(label, found);
   }
 

@@ -17,7 +17,7 @@ from hashlib import sha256
 from os.path import dirname, join
 
 from pyfpm.status import amounts
-from pyfpm.status.concerns import BAD, SETTLED, concerns_of, state_of, worst
+from pyfpm.status.concerns import BAD, SETTLED, concerns_of, moment_of, since_reload, state_of, worst
 from pyfpm.status.icons import SPRITE, WORDS, icon
 from pyfpm.status.markup import escape
 from pyfpm.status.sparkline import queue_line, share_line, traffic, traffic_line
@@ -113,7 +113,7 @@ def page(snapshots: Sequence[Snapshot]) -> str:
 
 
 def _moment(snapshots: Sequence[Snapshot]) -> str:
-    known = [pool.start_time + pool.start_since for pool in snapshots if pool.start_time and pool.start_since]
+    known = [now for pool in snapshots if (now := moment_of(pool)) is not None]
     return time.strftime("%d %b %Y %H:%M:%S %z", time.localtime(max(known))) if known else amounts.UNKNOWN
 
 
@@ -231,8 +231,8 @@ def _code(pool: Snapshot) -> list[str]:
     reload = "not reloaded yet"
     if pool.last_reload_time is not None:
         reload = "last reload " + ("ok" if pool.last_reload in SETTLED else "refused")
-        if pool.start_time is not None and pool.start_since is not None:
-            reload += f", {amounts.age(max(0, pool.start_time + pool.start_since - pool.last_reload_time))} ago"
+        if (passed := since_reload(pool)) is not None:
+            reload += f", {amounts.age(passed)} ago"
     return [reload, f"template: {pool.template or amounts.UNKNOWN}"]
 
 
