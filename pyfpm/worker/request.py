@@ -55,7 +55,7 @@ class Desk:
         self._leave_if_forked = leave_if_forked
         self.served = 0
         self._pages = Pages.of(settings, slot)
-        self._measured = bool(settings["pm_status_path"])
+        self._measured = bool(settings["pm_status_path"] or settings["pm_status_listen"])
         self._spent = 0.0  # CPU seconds of this worker until the last request
         self._access_log = AccessLog(settings, mailbox) if mailbox.access_log is not None else None
         self._timed = bool(settings["trace_signal"])

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from tests.harness import http_client
 from tests.harness.daemon import end_with_the_tests, fresh_daemon
 from tests.harness.sockets import free_port, listening, port_of
+from tests.harness.stage import CHECKOUT
 from tests.harness.waits import PATIENCE, Deadline
 from tests.process.test_monitor import own, watched_pool
 
@@ -135,6 +137,24 @@ def test_metrics_in_the_notation_that_is_asked_for(site: tuple[Daemon, Address])
     assert histogram.type == "histogram"
     count = {s.labels["pool"]: s.value for s in histogram.samples if s.name.endswith("_count")}
     assert count["www"] >= 20
+
+
+def test_the_alerts_that_come_along() -> None:
+    folder = CHECKOUT / "conf" / "prometheus"
+    for arguments in (["test", "rules", "alerts.test.yml"], ["check", "config", "pyfpm.yml"]):
+        done = subprocess.run(
+            [program("promtool"), *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_alerts_are_about_metrics_that_there_are(site: tuple[Daemon, Address]) -> None:
+    _, address = site
+    there = http_client.get(address, "/metrics").body.decode()
+    rules = (CHECKOUT / "conf" / "prometheus" / "alerts.yml").read_text()
+    named = set(re.findall(r"\bpyfpm_\w+", rules))
+    assert named
+    assert [name for name in named if f"TYPE {name.removesuffix('_bucket')} " not in there] == []
 
 
 # ── the real Prometheus ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -188,6 +188,7 @@ def test_metrics_in_our_names() -> None:
     found = families(text_of(busy_pool(), "openmetrics&full"))
     assert found["pyfpm_requests_total"] == {("www",): 1020}
     assert found["pyfpm_listen_queue"] == {("www",): 3}
+    assert found["pyfpm_memory_bytes"] == {("www",): 90 << 20}
     assert found["pyfpm_workers"] == {("www", "idle"): 1, ("www", "active"): 2}
     assert found["pyfpm_workers_gone_total"][("www", "crashed")] == 6
     assert found["pyfpm_busy_ratio"] == {("www", "1m"): 0.25, ("www", "5m"): 0.5, ("www", "15m"): 1.0}
