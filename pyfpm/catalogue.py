@@ -113,6 +113,7 @@ CONTROL_DEAF = Code(314)
 CONTROL_FLOODED = Code(315)
 MONITOR_DIED = Code(316)
 CANNOT_START_MONITOR = Code(317)
+MONITOR_BLIND = Code(318)
 
 # ── 4: a pool and its processes ─────────────────────────────────────────────────────────────────────────────────────
 

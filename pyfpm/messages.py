@@ -353,7 +353,6 @@ class Speaker(enum.Enum):
     WORKER = "a worker that serves"
     INHERITED_WORKER = "a worker of the image before this one"
     FAILED = "a process that has failed"
-    MONITOR = "the monitor"
     OPERATOR = "an operator"
     ANSWERED = "an operator that has asked"
     MASTER_GREETS = "a master to a new template"
@@ -387,7 +386,6 @@ PERMITTED: dict[Speaker, dict[type[Message], Speaker]] = {
         Said: Speaker.INHERITED_WORKER,
     },
     Speaker.FAILED: {Said: Speaker.FAILED},
-    Speaker.MONITOR: {Ready: Speaker.MONITOR},
     Speaker.OPERATOR: {Ask: Speaker.ANSWERED},
     Speaker.ANSWERED: {},
     Speaker.MASTER_GREETS: {Greeting: Speaker.MASTER_ORDERS},

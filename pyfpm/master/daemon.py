@@ -62,7 +62,7 @@ class Daemon:
     status_listener: Listener | None = None
 
     def __post_init__(self) -> None:
-        self.monitor = Monitor(self.log, self.loop)
+        self.monitor = Monitor(self.log)
 
     def all_pools(self) -> list[Pool]:
         return [*self.pools, *self.leaving]

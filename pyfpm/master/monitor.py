@@ -4,12 +4,13 @@ Runs in: master; between fork and exec in the new process.
 Fails by: nothing; a monitor that cannot be started is logged, and tried again with patience. The pools do without.
 
 The monitor is told of changes only, as differences between what is and what it has been shown: a turn in which nothing
-has changed costs one comparison. It is believed nothing: after its first word nobody listens to it.
+has changed costs one comparison. It has no way to be heard: nothing is ever read from its channel.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyfpm import catalogue, kernel, messages
-from pyfpm.errors import MessageError, StartError
+from pyfpm.errors import StartError
 from pyfpm.fork import fork_child
 from pyfpm.master import processes
 from pyfpm.master.accounts import primary_group_of, uid_of
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pyfpm.logs.error_log import ErrorLog
-    from pyfpm.master.loop import Loop
     from pyfpm.master.pools import Pool
 
+YOUNG = 5.0  # seconds; one that has lived longer did start
 SEND_AGAIN = 0.05  # seconds; the channel holds some hundred messages, a monitor takes thousands a second
 LAST_WORDS = 4000  # bytes of a traceback
+_KEPT = ("LD_LIBRARY_PATH", "TZ")  # of the environment: what our interpreter may need, and what dates are shown in
 _EVERYBODY = 0  # as ShowListener.pool
 
 
@@ -46,6 +48,7 @@ class _Process:
     channel: socket.socket
     stderr: int
     user: str
+    since: float
 
     def close(self) -> None:
         self.channel.close()
@@ -56,9 +59,8 @@ class _Process:
 class Monitor:
     """At most one process for the whole daemon."""
 
-    def __init__(self, log: ErrorLog, loop: Loop) -> None:
+    def __init__(self, log: ErrorLog) -> None:
         self._log = log
-        self._loop = loop
         self._process: _Process | None = None
         self._streak = Streak()
         self._is_dismissed = False  # it has been told to go
@@ -66,7 +68,9 @@ class Monitor:
         self._numbers: dict[object, int] = {}  # of all that it has been shown, or is to be shown
         self._last_number = 0
         self._shown: dict[int, object] = {}  # what it has been told of each number
-        self._is_behind = False  # it has not yet been told everything
+        self._is_behind = False  # it has not yet been told everything,
+        self._is_full = False  # for its channel was full
+        self._is_blind = False  # it was said that it cannot be shown something
 
     def reconcile(self, pools: list[Pool], listener: socket.socket | None, user: str, now: float) -> None:
         """Have one where there is anything to answer; show it what has changed. `listener` is the one for all pools."""
@@ -81,7 +85,7 @@ class Monitor:
 
     def next_due(self, now: float) -> float:
         """When something is to be done that no event will remind of."""
-        return now + SEND_AGAIN if self._is_behind else math.inf
+        return now + SEND_AGAIN if self._is_full else math.inf
 
     def bury(self, end: processes.End, now: float) -> bool:
         """It has ended; False if it was another process."""
@@ -92,7 +96,8 @@ class Monitor:
         if self._is_dismissed:
             self._log.debug(how)
         else:
-            self._streak = self._streak.after_failure(now)
+            before = Streak() if now - process.since > YOUNG else self._streak
+            self._streak = before.after_failure(now)
             self._log.warning(
                 catalogue.MONITOR_DIED, f"{how}; another one is started", detail=_last_words(process.stderr)
             )
@@ -111,21 +116,12 @@ class Monitor:
 
     def _start(self, user: str, now: float) -> None:
         try:
-            self._process = _spawn(user)
+            self._process = _spawn(user, now)
         except (OSError, StartError) as error:
             self._streak = self._streak.after_failure(now)
             self._log.error(catalogue.CANNOT_START_MONITOR, f"cannot start the monitor: {error}")
             return
-        self._loop.watch(self._process.channel.fileno(), self._on_word)
         self._log.debug(f"the monitor, pid {self._process.pid}, started")
-
-    def _on_word(self, _now: float) -> None:
-        """It is ready, or it is at its end. Whatever else it may say stays unread."""
-        assert self._process is not None
-        self._loop.forget(self._process.channel.fileno())
-        with contextlib.suppress(OSError, MessageError):
-            if messages.receive(self._process.channel, messages.Speaker.MONITOR) is not None:
-                self._streak = Streak()
 
     def _dismiss(self, process: _Process) -> None:
         if not self._is_dismissed:
@@ -133,10 +129,9 @@ class Monitor:
             processes.send_signal(process.pidfd, signal.SIGKILL)  # it has nothing in hand that could be lost
 
     def _forget(self, process: _Process) -> None:
-        self._loop.forget(process.channel.fileno())
         process.close()
         self._process = None
-        self._is_dismissed = self._is_behind = False
+        self._is_dismissed = self._is_behind = self._is_full = self._is_blind = False
         self._seen = ()
         self._shown.clear()
         self._numbers.clear()
@@ -148,11 +143,17 @@ class Monitor:
         if seen == self._seen and not self._is_behind:
             return
         self._seen = seen
+        self._is_behind, self._is_full = True, False
         try:
             self._tell(process.channel, pools, listener)
             self._is_behind = False
-        except OSError:  # full: it is told the rest soon. Or closed: then it will be buried
-            self._is_behind = True
+        except BlockingIOError:
+            self._is_full = True
+        except OSError as error:  # short of something. Or it has closed the channel: then it will be buried
+            if error.errno not in (errno.EPIPE, errno.ECONNRESET) and not self._is_blind:
+                self._is_blind = True
+                text = f"the monitor cannot be shown what has changed: {error}; tried again each second"
+                self._log.error(catalogue.MONITOR_BLIND, text)
 
     def _tell(self, channel: socket.socket, pools: list[Pool], listener: socket.socket | None) -> None:
         """Send whatever differs from what it has been told; boards first, for pools name them, and listeners last."""
@@ -164,9 +165,10 @@ class Monitor:
             if self._shown.get(number) != essence:
                 _send(channel, message)
                 self._shown[number] = essence
-        for key in [key for key in self._numbers if key not in kept]:
-            messages.send(channel, messages.Forget(self._numbers[key]))
-            del self._shown[self._numbers.pop(key)]
+        for key, number in [one for one in self._numbers.items() if one[0] not in kept]:
+            messages.send(channel, messages.Forget(number))
+            del self._numbers[key]
+            self._shown.pop(number, None)
 
     def _everything(
         self, pools: list[Pool], listener: socket.socket | None
@@ -228,7 +230,7 @@ def _send(channel: socket.socket, message: messages.Message) -> None:
         os.close(reader)
 
 
-def _spawn(user: str) -> _Process:
+def _spawn(user: str, now: float) -> _Process:
     """Fork and exec our own interpreter. It drops to `user` itself, when it has loaded its modules."""
     uid, gid = (uid_of(user), primary_group_of(user)) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
     with contextlib.ExitStack() as undo:
@@ -245,7 +247,7 @@ def _spawn(user: str) -> _Process:
             os.close(writer)
         pidfd = os.pidfd_open(pid)
         undo.pop_all()
-    return _Process(pid, pidfd, ours, reader, user)
+    return _Process(pid, pidfd, ours, reader, user, now)
 
 
 def _become_monitor(arguments: list[str], channel: int, stderr: int) -> None:
@@ -257,7 +259,8 @@ def _become_monitor(arguments: list[str], channel: int, stderr: int) -> None:
     os.dup2(stderr, 2)
     os.set_inheritable(channel, True)
     os.chdir("/")
-    os.execve(sys.executable, [sys.executable, "-I", str(BOOTSTRAP), *arguments], {})
+    environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    os.execve(sys.executable, [sys.executable, "-I", str(BOOTSTRAP), *arguments], environment)
 
 
 def _last_words(stderr: int) -> str:

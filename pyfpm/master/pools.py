@@ -213,13 +213,18 @@ class Pool:
         self.common.error_log.reopen()
         return True
 
+    def close_status(self) -> None:
+        """It is not to be looked at any more."""
+        if self.common.status_listener is not None:
+            self.common.status_listener.close()
+            self.common.status_listener = None
+
     def close(self) -> None:
         for generation in self.generations():
             generation.close()
         self.common.log.write_to(None)
         self.common.listener.close()
-        if self.common.status_listener is not None:
-            self.common.status_listener.close()
+        self.close_status()
         if self.common.access_log is not None:
             self.common.access_log.file.close()
         if self.common.error_log is not None:

@@ -38,6 +38,7 @@ LONGEST_SOCKET_PATH = 107  # sockaddr_un.sun_path, unix(7), less its zero byte
 LARGEST_RECORD = 64 * 1024  # of the settings as a template receives them; one message must hold them
 CAP_SYS_RESOURCE = 24  # linux/capability.h
 LARGEST_ID = 2**32 - 2  # the one above means "leave it"
+_ROOT_ONLY_GLOBAL = ("process_priority", "status_user")
 _ROOT_ONLY = ("user", "group", "chroot", "process_priority")
 
 Question = tuple[str, Identity | None, str | None]  # interpreter, as whom, in which chroot
@@ -59,8 +60,9 @@ def examine(configuration: Configuration, *, as_root: bool, allow_root: bool) ->
 def notices(configuration: Configuration, *, as_root: bool) -> list[str]:
     """What is odd and stops nobody: for the log, at NOTICE."""
     lines = []
-    if not as_root and configuration.global_.process_priority is not None:
-        lines.append(f"{_ignored(GlobalSettings, 'process_priority')}")
+    for attribute in _ROOT_ONLY_GLOBAL:
+        if not as_root and configuration.global_.is_set(attribute):
+            lines.append(_ignored(GlobalSettings, attribute))
     for pool in configuration.pools:
         if not as_root:
             ignored = [attribute for attribute in _ROOT_ONLY if getattr(pool, attribute) is not None]

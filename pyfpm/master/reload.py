@@ -176,6 +176,7 @@ class Reloads:
                 gone.common.log.notice("this pool is in the configuration no more, it finishes", name)
                 job.outcomes.append(Outcome(name, f"pool {name} is closed"))
                 gone.finish(now)
+                gone.close_status()
                 self._daemon.pools.remove(gone)
                 self._daemon.leaving.append(gone)
         job.asked_since = now

@@ -4,7 +4,7 @@ Runs in: monitor, as root until its modules are loaded, then as status_user.
 Fails by: a traceback on stderr and exit 70; it ends when the master closes the channel, and dies with it.
 
 It only reads: scoreboards that it cannot write, and questions. It runs no application, opens no file and starts no
-process, and nothing that it says is believed by the master.
+process; and it says nothing, for the master does not listen.
 """
 
 from __future__ import annotations
@@ -36,22 +36,20 @@ def main(channel: str, master: str, uid: str, gid: str) -> None:
         if os.getppid() != int(master):
             leave(0)  # it died before we could ask to be told
         gc.freeze()
-        Monitor(socket.socket(fileno=int(channel))).run()
+        Monitor(socket.socket(fileno=int(channel))).server.run()
     except Exception:
         print(traceback.format_exc(), file=sys.stderr, end="")
     leave(EXIT_INTERNAL)
 
 
 class Monitor:
+    """What the master shows, and the server that answers from it."""
+
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._picture = Picture()
-        self._server = Server(self._picture)
-        self._server.watch(channel, self._hear_master)
-
-    def run(self) -> None:
-        messages.send(self._channel, messages.Ready(0))
-        self._server.run()
+        self.server = Server(self._picture)
+        self.server.watch(channel, self._hear_master)
 
     def _hear_master(self, _now: float) -> None:
         received = messages.receive(self._channel, messages.Speaker.MASTER_SHOWS)
@@ -63,7 +61,7 @@ class Monitor:
             case messages.ShowPool() as shown:
                 self._picture.add_pool(shown)
             case messages.ShowListener() as shown:
-                self._server.listen(shown.number, socket.socket(fileno=shown.descriptors[0]), shown.pool)
+                self.server.listen(shown.number, socket.socket(fileno=shown.descriptors[0]), shown.pool)
             case messages.Forget() as gone:
                 self._picture.forget(gone.number)
-                self._server.forget(gone.number)
+                self.server.forget(gone.number)

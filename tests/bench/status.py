@@ -28,7 +28,15 @@ WORKERS = 1000
 BUDGET = 0.050  # seconds
 ROUNDS = 15
 CALLS = 20_000
-QUERIES = ("", "full", "html", "xml&full", "json&full", "openmetrics&full", "openmetrics&full&compat=phpfpm")
+QUERIES = (
+    "",
+    "full",
+    "html",
+    "xml&full",
+    "json&full&history",
+    "openmetrics&full",
+    "openmetrics&full&compat=phpfpm",
+)
 
 
 def seconds(call: Callable[[], object], calls: int = 1) -> float:

@@ -185,3 +185,32 @@ def test_slow_comes_before_stuck(folder: Folder) -> None:
     folder.pool(log + "0")
     with pytest.raises(ConfigError, match=r"\(5\) can't be greater than 'request_terminate_timeout' \(4\)"):
         folder.pool(log + "4s")
+
+
+@pytest.mark.parametrize(
+    ("mine", "global_", "said"),
+    [
+        (
+            "pm.status_listen = 9000",
+            "",
+            "pm.status_listen: [pool a] unable to set listen address as it's already used\n",
+        ),
+        ("pm.status_listen = /run/s", "status_listen = /run/s", "status_listen: unable to set listen address"),
+        ("", "status_listen = 127.0.0.1:9000", "status_listen: unable to set listen address as it's already used\n"),
+        ("pm.status_listen = /run/s", "control = /run/s", "control: the pool 'a' listens on /run/s"),
+    ],
+)
+def test_an_address_of_the_monitor_is_nobody_elses(folder: Folder, mine: str, global_: str, said: str) -> None:
+    assert said in folder.complaint(f"[global]\n{global_}\n[a]\n{GOOD_POOL}\n{mine}\n")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.1.2.3:1", "[::1]:1", "localhost:1", "/run/s"])
+def test_an_address_that_stays_on_the_machine_is_no_matter(folder: Folder, address: str) -> None:
+    assert folder.read(f"[global]\nstatus_listen = {address}\n[a]\n{GOOD_POOL}").warnings == ()
+
+
+@pytest.mark.parametrize("address", ["1", "0.0.0.0:1", "[::]:1", "192.0.2.1:1", "example.org:1"])
+def test_an_address_that_others_can_reach_is_warned_of(folder: Folder, address: str) -> None:
+    ((code, text),) = folder.read(f"[global]\nstatus_listen = {address}\n[a]\n{GOOD_POOL}").warnings
+    assert code == catalogue.SEEN_BY_STRANGERS
+    assert address in text
