@@ -81,6 +81,7 @@ Snapshot = namedtuple(
         "timed_out_requests",
         "shed_requests",
         "template",
+        "memory",  # bytes: what its workers weigh
         "busy_share_1m",
         "busy_share_5m",
         "busy_share_15m",
@@ -145,6 +146,7 @@ def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, ful
         timed_out_requests=facts["timed_out"],
         shed_requests=sum(reading.shed for reading in readings) + (facts["shed_elsewhere"] or 0),
         template=_word(TEMPLATES, facts["template"]),
+        memory=sum([reading.weight for reading in readings]) or None,
         busy_share_1m=shares[0],
         busy_share_5m=shares[1],
         busy_share_15m=shares[2],
