@@ -626,6 +626,16 @@ class PoolSettings(Settings):
         "Let request_terminate_timeout hold, too, for what a request still does after `pyfpm.finish_request`.",
         default=False,
     )
+    request_queue_timeout: float = directive(
+        "request_queue_timeout",
+        duration(zero=True),
+        "A request that has waited longer for a worker is answered 503 at once and never run; 0 to let all wait. The "
+        "time is from the front server's stamp, REQUEST_START or X-Request-Start, or else from the listen queue.",
+        origin=OWN,
+        default=0.0,
+        example="10s",
+        for_template=True,
+    )
     request_head_timeout: float = directive(
         "request_head_timeout",
         duration(zero=False),

@@ -10,7 +10,7 @@ as in nginx's log; in JSON, what JSON wants.
 from __future__ import annotations
 
 from pyfpm.errors import PyfpmError
-from pyfpm.logs.access_codes import getter, json_fields, uri_of
+from pyfpm.logs.access_codes import JSON_MEASURES, MEASURES, getter, json_fields, uri_of
 
 TYPE_CHECKING = False  # typing itself would cost every worker memory
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Entry:
         "cpu_user",
         "duration",  # seconds
         "environ",
+        "first_byte",  # seconds from taking the request up to the first byte of the answer; None if there was none
         "headers",  # of the response: a list of (name, value)
         "logged",  # seconds since 1970
         "memory",  # bytes, the peak
@@ -40,6 +41,7 @@ class Entry:
         "pool",
         "ppid",
         "status",
+        "waited",  # seconds until the request was taken up; None if the front server does not say
     )
 
     def __init__(self, pool: str = "-", pid: int = 0, ppid: int = 0) -> None:
@@ -53,6 +55,8 @@ class Entry:
         self.accepted = 0.0
         self.logged = 0.0
         self.duration = 0.0
+        self.waited: float | None = None
+        self.first_byte: float | None = None
         self.cpu_user = 0.0
         self.cpu_system = 0.0
         self.memory = 0
@@ -69,14 +73,11 @@ def compile_format(text: str) -> Callable[[Entry], bytes]:
     return _compile_line(template, [getter(code, modifier) for _, code, modifier in tokens], _escape_text)
 
 
-def wants_cpu(text: str) -> bool:
-    """Whether the worker must measure CPU time for this format."""
-    return any(code == "C" for _, code, _ in _parse(text)[0])
-
-
-def wants_memory(text: str) -> bool:
-    """Whether the worker must measure its memory for this format."""
-    return any(code == "M" for _, code, _ in _parse(text)[0])
+def measures(text: str) -> frozenset[str]:
+    """What the worker must measure for this format: "cpu", "memory", "first_byte"."""
+    if text == JSON:
+        return JSON_MEASURES
+    return frozenset([MEASURES[code] for _, code, _ in _parse(text)[0] if code in MEASURES])
 
 
 def is_suppressed(environ: dict[str, object], status: int, content_length: int, paths: frozenset[str]) -> bool:

@@ -86,7 +86,7 @@ class Figures:
 
     def _remember(self, pool: Pool, share: float) -> None:
         """A step of the pool's history has ended."""
-        begun = self.tally(pool).begun + sum(generation.scoreboard.begun() for generation in pool.generations())
+        begun = self.gone.begun + sum(generation.scoreboard.begun() for generation in pool.generations())
         queue = UNKNOWN if self.queue is None else self.queue.waiting
         self._history.put(self._step, max(0, begun - self._begun), queue, int(share * 1e6))
         self._begun = begun
