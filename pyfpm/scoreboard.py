@@ -174,7 +174,7 @@ class Scoreboard:
     def begun(self) -> int:
         """How many connections the workers that have, or had, slots here have taken up. It never falls."""
         (gone,) = _ONE_NUMBER.unpack_from(self.memory, _GONE_AT)
-        return min(gone + sum([self._begun_in(slot) for slot in self.taken()]), _LARGEST)
+        return min(int(gone) + sum([self._begun_in(slot) for slot in self.taken()]), _LARGEST)
 
     def taken(self) -> list[int]:
         """The slots that have a worker."""

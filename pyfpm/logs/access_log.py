@@ -52,13 +52,13 @@ class Entry:
         self.peer = "-"
         self.status: int = 0
         self.headers: list[tuple[str, str]] = []
-        self.accepted = 0.0
-        self.logged = 0.0
-        self.duration = 0.0
+        self.accepted: float = 0.0
+        self.logged: float = 0.0
+        self.duration: float = 0.0
         self.waited: float | None = None
         self.first_byte: float | None = None
-        self.cpu_user = 0.0
-        self.cpu_system = 0.0
+        self.cpu_user: float = 0.0
+        self.cpu_system: float = 0.0
         self.memory = 0
 
 

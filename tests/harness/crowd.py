@@ -104,5 +104,6 @@ def _listen(
         said[visitor] += piece
         if not piece:
             selector.unregister(visitor)
-            visits.append(Visit(*numbers[visitor], *speech.read(bytes(said.pop(visitor)))))
+            (number, came), (status, head, body) = numbers[visitor], speech.read(bytes(said.pop(visitor)))
+            visits.append(Visit(number, came, status, head, body))
             visitor.close()

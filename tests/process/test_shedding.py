@@ -33,7 +33,7 @@ def application(environ, start_response):
     question = parse_qs(environ["QUERY_STRING"])
     with open(os.environ["MARKS"], "ab", buffering=0) as marks:
         marks.write(question["n"][0].encode() + b"\\n")
-    time.sleep(float(question.get("seconds", [{WORK}])[0]))
+    time.sleep(float(question.get("seconds", [{WORK}])[0]))  # the work
     environ["wsgi.input"].read()
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [str(os.getpid()).encode()]
@@ -153,7 +153,7 @@ def test_when_workers_are_killed(daemon: Daemon) -> None:
     def kill() -> None:
         os.kill(daemon.workers()[0], signal.SIGKILL)
 
-    visits = come(daemon.address(), fastcgi("/"), 400, 0.01, {number: kill for number in (100, 200, 300)})
+    visits = come(daemon.address(), fastcgi("/"), 400, 0.01, dict.fromkeys((100, 200, 300), kill))
     lost = [visit.number for visit in visits if visit.status == 0]
     assert len(lost) <= 3, "no more than were in hand"
     run = site.run()

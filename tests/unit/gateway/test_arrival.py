@@ -22,8 +22,8 @@ def test_the_unit_is_told_by_its_size(mark: str, stamp: str) -> None:
 @pytest.mark.parametrize(
     "stamp",
     [
-        "", "t=", "now", "t=t=1795294367", "1795294367s", "1795294367, 1795294367", "nan", "inf", "-1795294367", "0", "\xb2",
-        "1795294369.6", "1795294370000", "1795207900", "1e400", "9" * 5000,
+        "", "t=", "now", "t=t=1795294367", "1795294367s", "1795294367, 1795294367", "nan", "inf", "-1795294367", "0",
+        "\xb2", "1795294369.6", "1795294370000", "1795207900", "1e400", "1795294367." + "0" * 5000,
     ],
 )  # fmt: skip
 def test_what_is_no_moment_of_the_last_day_is_unknown(stamp: str) -> None:
