@@ -60,6 +60,7 @@ class Desk:
         self.is_behind = False  # the connection in hand has waited too long, as the listen queue tells
         self._queue_limit: float = settings["request_queue_timeout"]
         self._pages = Pages.of(settings, slot)
+        self._has_others = self._pages is not None or self._queue_limit > 0  # than the application, to answer
         self._measured = bool(settings["pm_status_path"])
         self._spent = 0.0  # CPU seconds of this worker until the last request
         self._timed = bool(settings["trace_signal"])
@@ -80,19 +81,15 @@ class Desk:
         slot.show_request(method, environ.get("REQUEST_URI") or _uri_of(environ), environ.get("REMOTE_USER"))
         numbers[LENGTH] = int(environ.get("CONTENT_LENGTH") or 0)  # whoever made `stream` has checked it
         if self._timed:
-            slot.show_origin(environ.get("SCRIPT_FILENAME") or self._app, environ.get("REMOTE_ADDR", ""))
-            if self._limit:
-                numbers[DEADLINE] = time.monotonic_ns() + self._limit
+            self._begin_time(environ)
         slot.stages[slot.own] = RUNNING
         response.begin(request_id, method == "HEAD")
         try:
             try:
                 if complete(environ, self._mount, stream):
                     application = self._application
-                    if self._queue_limit and (self.is_behind or (waited or 0.0) > self._queue_limit):
-                        application = self._shed
-                    if self._pages is not None:
-                        application = self._pages.find(environ) or application
+                    if self._has_others:
+                        application = self._choose(environ, waited)
                     response.run(application, environ)
                 elif self._pages is not None and (page := self._pages.find(environ)) is not None:
                     response.run(page, environ)  # which is outside the mount
@@ -124,6 +121,13 @@ class Desk:
             return False
         return response.finished
 
+    def _begin_time(self, environ: Environ) -> None:
+        """The time of the request's limits begins; the slow log wants to know whose it is."""
+        slot = self._slot
+        slot.show_origin(environ.get("SCRIPT_FILENAME") or self._app, environ.get("REMOTE_ADDR", ""))
+        if self._limit:
+            slot.numbers[DEADLINE] = time.monotonic_ns() + self._limit
+
     def finish_request(self) -> None:
         """environ["pyfpm.finish_request"]: the client has its answer with this, and the code goes on.
 
@@ -135,6 +139,14 @@ class Desk:
             self._response.finish()
             self._connection.hang_up()
             slot.stages[slot.own] = FINISHING
+
+    def _choose(self, environ: Environ, waited: float | None) -> Callable[..., Any]:
+        """Who answers: a page of ours, however long the request has waited, or a refusal, or the application."""
+        if self._pages is not None and (page := self._pages.find(environ)) is not None:
+            return page
+        limit = self._queue_limit
+        is_late = limit and (self.is_behind or (waited is not None and waited > limit))
+        return self._shed if is_late else self._application
 
     def _waited(self, stamp: str, accepted: int) -> float | None:
         """Seconds from the front server's time stamp until the request was taken up; None if it is none."""

@@ -1,4 +1,4 @@
-"""Who has waited longer than request_queue_timeout gets 503 and is never run; who has not is served, whatever happens."""
+"""Who has waited longer than request_queue_timeout gets 503 and is never run; who has not is served."""
 
 from __future__ import annotations
 
