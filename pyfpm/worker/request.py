@@ -173,8 +173,7 @@ class Desk:
         self._leave_if_forked()
         self._slot.stages[self._slot.own] = ENDING
         if response.incomplete:
-            if not self._connection.is_torn:
-                self._connection.send(fastcgi.cut())
+            self._connection.cut(fastcgi.cut())
         elif not response.sent:
             response.plain_answer("504 Gateway Timeout")
         response.is_last = True
@@ -205,7 +204,7 @@ class Desk:
         self._mailbox.error(f"{self._named()} failed{where}: {tell(error)}")
         if response.incomplete:
             # nginx takes a closed connection for the end of an answer without Content-Length; not this.
-            self._connection.send(fastcgi.cut())
+            self._connection.cut(fastcgi.cut())
         if response.sent:
             return
         hint = f"pyfpm: {type(error).__name__} in child {os.getpid()}, see the pool's error log\n"
