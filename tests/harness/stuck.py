@@ -115,7 +115,8 @@ def do_flood(_: Environ, start_response: Start, __: dict[str, str]) -> Iterable[
 
 
 def do_stubborn(_: Environ, start_response: Start, __: dict[str, str]) -> Iterable[bytes]:
-    """Write much to a client who takes nothing, be interrupted in the midst, and go on as if nothing had been."""
+    """Write much to a client who takes nothing, be interrupted in the midst, and go on when the gate opens."""
+    import apps
     import pyfpm
 
     write = start_response("200 OK", [("Content-Type", "application/octet-stream")])
@@ -123,7 +124,7 @@ def do_stubborn(_: Environ, start_response: Start, __: dict[str, str]) -> Iterab
         try:
             write(bytes((number,)) * 65536)
         except pyfpm.RequestTimeout:
-            mark("caught")
+            apps.enter_and_wait()
     return [b"the end"]
 
 
