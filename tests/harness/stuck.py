@@ -117,6 +117,7 @@ def do_flood(_: Environ, start_response: Start, __: dict[str, str]) -> Iterable[
 def do_stubborn(_: Environ, start_response: Start, __: dict[str, str]) -> Iterable[bytes]:
     """Write much to a client who takes nothing, be interrupted in the midst, and go on when the gate opens."""
     import apps
+
     import pyfpm
 
     write = start_response("200 OK", [("Content-Type", "application/octet-stream")])
