@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pyfpm.logs.access_log import Entry
 
-    Getter = Callable[[Entry], object]
+    Getter = Callable[[Entry], object]  # text, unless an application has put something else into the environ
 
 CLF_TIME = "%d/%b/%Y:%H:%M:%S %z"
 
@@ -52,7 +52,7 @@ def _time_taken(code: str, modifier: str) -> Getter:
     if which in ("milliseconds", "milli", "miliseconds", "mili"):
         return lambda entry: "-" if (seconds := get(entry)) is None else f"{seconds * 1e3:.3f}"
     if which in ("microseconds", "micro"):
-        return lambda entry: "-" if (seconds := get(entry)) is None else int(seconds * 1e6)
+        return lambda entry: "-" if (seconds := get(entry)) is None else str(int(seconds * 1e6))
     allowed = "'seconds', 'milli', 'milliseconds', 'micro' or 'microseconds'"
     raise PyfpmError(f"only {allowed} are allowed as a modifier for %{code} ('{modifier}')")
 
@@ -63,7 +63,7 @@ def _memory(code: str, modifier: str) -> Getter:
     if unit is None:
         allowed = "'bytes', 'kilo', 'kilobytes', 'mega' or 'megabytes'"
         raise PyfpmError(f"only {allowed} are allowed as a modifier for %{code} ('{modifier}')")
-    return lambda entry: entry.memory // unit
+    return lambda entry: str(entry.memory // unit)
 
 
 def _variable(code: str, name: str) -> Getter:
@@ -106,7 +106,7 @@ def uri_of(environ: dict[str, object]) -> str:
     """The path as the client sent it. PHP-FPM shows the script's name and loses what follows (bug 81670)."""
     uri = environ.get("REQUEST_URI")
     if uri:
-        return str(uri).split("?", 1)[0]
+        return str(uri).partition("?")[0]
     return f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}" or "-"
 
 
@@ -127,16 +127,16 @@ _TIMES_TAKEN: dict[str, Callable[[Entry], float | None]] = {
 _PLAIN: dict[str, Getter] = {
     "%": lambda _: "%",
     "f": lambda entry: entry.environ.get("SCRIPT_FILENAME") or "-",
-    "l": lambda entry: _content_length(entry.environ),
+    "l": lambda entry: str(_content_length(entry.environ)),
     "m": lambda entry: entry.environ.get("REQUEST_METHOD") or "-",
     "n": lambda entry: entry.pool,
-    "p": lambda entry: entry.pid,
-    "P": lambda entry: entry.ppid,
+    "p": lambda entry: str(entry.pid),
+    "P": lambda entry: str(entry.ppid),
     "q": lambda entry: entry.environ.get("QUERY_STRING") or "",
     "Q": lambda entry: "?" if entry.environ.get("QUERY_STRING") else "",
     "r": lambda entry: uri_of(entry.environ),
     "R": _peer,
-    "s": lambda entry: entry.status,
+    "s": lambda entry: str(entry.status),
     "u": lambda entry: entry.environ.get("REMOTE_USER") or "",
 }
 _MODIFIED: dict[str, Callable[[str, str], Getter]] = {

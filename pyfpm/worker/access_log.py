@@ -38,8 +38,8 @@ class AccessLog:
         self._wants_first_byte = "first_byte" in wanted
         self._wants_cpu = "cpu" in wanted
         self._wants_memory = "memory" in wanted
+        self.has_to_begin = self._wants_cpu or bool(self._suppressed)
         self._cpu = (0.0, 0.0)
-        self._accepted = 0.0
         self._first_byte = 0  # monotonic nanoseconds; 0 while nothing was sent
         self._suppresses = False
         self._complained = False
@@ -58,8 +58,6 @@ class AccessLog:
 
     def begin(self, environ: Environ) -> None:
         """Note what the application can change: how a path is suppressed is decided by what the front server sent."""
-        self._accepted = time.time()
-        self._first_byte = 0
         if self._wants_cpu:
             self._cpu = _cpu()
         if self._suppressed:
@@ -81,11 +79,13 @@ class AccessLog:
             entry.peer = peer[0] if isinstance(peer, tuple) else "-"
             entry.status = response.status
             entry.headers = response.headers or []
-            entry.accepted = self._accepted
-            entry.logged = self._accepted + duration / 1e9
-            entry.duration = duration / 1e9
+            entry.logged = now = time.time()
+            entry.duration = seconds = duration / 1e9
+            entry.accepted = now - seconds
             entry.waited = waited
-            entry.first_byte = (self._first_byte - accepted) / 1e9 if self._first_byte else None
+            if self._wants_first_byte:
+                entry.first_byte = (self._first_byte - accepted) / 1e9 if self._first_byte else None
+                self._first_byte = 0
             if self._wants_cpu:
                 user, system = _cpu()
                 entry.cpu_user, entry.cpu_system = user - self._cpu[0], system - self._cpu[1]

@@ -73,7 +73,7 @@ class Desk:
         numbers = slot.numbers
         response = self._response
         log = self._access_log
-        if log is not None:
+        if log is not None and log.has_to_begin:
             log.begin(environ)
         stamp = environ.get("REQUEST_START") or environ.get("HTTP_X_REQUEST_START")
         waited = None if stamp is None else self._waited(stamp, accepted)
