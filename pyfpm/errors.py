@@ -6,6 +6,8 @@ The only file that subclasses exceptions.
 
 from __future__ import annotations
 
+from pyfpm import catalogue
+
 # What a shell gets, as in sysexits.h; fork.py has 70, for what broke inside.
 EXIT_USAGE = 64
 EXIT_UNAVAILABLE = 69  # no master runs
@@ -27,7 +29,11 @@ class PeerGone(PyfpmError):
 
 
 class ApplicationError(PyfpmError):
-    """The application broke its contract (PEP 3333), or could not be loaded."""
+    """The application broke its contract (PEP 3333), or could not be loaded; `code` tells which."""
+
+    def __init__(self, message: str, code: catalogue.Code = catalogue.BROKEN_CONTRACT) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class RequestTimeout(BaseException):
@@ -44,8 +50,9 @@ class MessageError(PyfpmError):
 class StartError(PyfpmError):
     """The daemon cannot start. `exit_code` is what the shell gets (64, 70 or 78)."""
 
-    def __init__(self, message: str, exit_code: int = 78) -> None:
+    def __init__(self, code: catalogue.Code, message: str, exit_code: int = 78) -> None:
         super().__init__(message)
+        self.code = code
         self.exit_code = exit_code
 
 
@@ -64,9 +71,12 @@ class Problem:
     set where it is that pool's own trouble, which must not stop the others.
     """
 
-    __slots__ = ("advice", "pool", "reason", "subject", "where")
+    __slots__ = ("advice", "code", "pool", "reason", "subject", "where")
 
-    def __init__(self, where: str, subject: str, reason: str, advice: str = "", pool: str = "") -> None:
+    def __init__(
+        self, code: catalogue.Code, where: str, subject: str, reason: str, advice: str = "", pool: str = ""
+    ) -> None:
+        self.code = code
         self.pool = pool
         self.where = where
         self.subject = subject

@@ -46,6 +46,7 @@ NAMES = (
     "max_requests",
     "max_memory",  # bytes
     "max_lifetime",  # milliseconds
+    "quiet",  # the step after which nothing went on, while that is so: the history is not written then
     "reload_time",  # when the last reload ended, seconds since 1970
 )
 MANAGERS = ("static", "dynamic", "ondemand")

@@ -134,20 +134,30 @@ class ForkFailed(Message):
 
 
 class LoadFailed(Message):
-    """The application, or the way to it, cannot be loaded; `text` is the reason, then the traceback."""
+    """The application, or the way to it, cannot be loaded; `text` is the reason, then the traceback.
+
+    `code` is its number in the catalogue.
+    """
 
     kind = b"X"
+    layout = struct.Struct("<H")
+    fields = ("code",)
     has_text = True
+    code: int
 
 
 class Said(Message):
-    """Something for the error log: `level` as in logs.error_log, `text` of one line or several."""
+    """Something for the error log: `level` as in logs.error_log, `text` of one line or several.
+
+    `code` is its number in the catalogue; 0 for what has none.
+    """
 
     kind = b"S"
-    layout = struct.Struct("<B")
-    fields = ("level",)
+    layout = struct.Struct("<BH")
+    fields = ("level", "code")
     has_text = True
     level: int
+    code: int
 
 
 # ── worker to master ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -23,6 +23,7 @@ from pyfpm.histogram import CELLS
 FREE, CREATING, IDLE, READING, RUNNING, ENDING, FINISHING = range(7)
 STAGE_NAMES = ("Free", "Creating", "Idle", "Reading headers", "Running", "Ending", "Finishing")
 
+_AT_REST = bytes((FREE, CREATING, IDLE))
 IN_REQUEST = (RUNNING, ENDING, FINISHING)  # somebody would miss the worker
 
 SLOT_SIZE = 1344
@@ -162,6 +163,10 @@ class Scoreboard:
         stages = self.memory[_STAGES_AT : _STAGES_AT + self.slots]
         idle = stages.count(IDLE)
         return idle, self.slots - idle - stages.count(FREE) - stages.count(CREATING)
+
+    def is_at_work(self) -> bool:
+        """Whether any worker is neither idle nor being born: `count` without counting."""
+        return bool(self.memory[_STAGES_AT : _STAGES_AT + self.slots].translate(None, _AT_REST))
 
     def weigh(self, slot: int, weight: int) -> None:
         """Master: note how much memory the worker of a slot has, in bytes."""

@@ -10,6 +10,7 @@ import os
 import sys
 from dataclasses import dataclass, replace
 
+from pyfpm import catalogue
 from pyfpm.config.directives import Configuration
 from pyfpm.config.load import load
 from pyfpm.config.render import dump
@@ -52,8 +53,8 @@ def read_configuration(options: Options, log: ErrorLog, *, strict: bool = False)
         if isinstance(error.readable, Configuration):
             error.problems += _further_problems(error, error.readable, as_root, options.allow_root)
         raise
-    for warning in configuration.warnings:
-        log.warning(warning)
+    for code, warning in configuration.warnings:
+        log.warning(code, warning)
     problems = examine(configuration, as_root=as_root, allow_root=options.allow_root)
     if problems and (strict or any(not problem.pool for problem in problems)):
         raise ConfigError(problems)
@@ -73,13 +74,13 @@ def _further_problems(error: ConfigError, readable: Configuration, as_root: bool
 
 def say_problem(problem: Problem, log: ErrorLog) -> None:
     first, _, advice = str(problem).partition("\n")
-    log.error(first, detail=advice)
+    log.error(problem.code, first, detail=advice)
 
 
 def refuse(problems: list[Problem], options: Options, log: ErrorLog) -> int:
     for problem in problems:
         say_problem(problem, log)
-    log.error(f"failed to load configuration file '{options.config}'")
+    log.error(catalogue.CONFIG_REFUSED, f"failed to load configuration file '{options.config}'")
     return EXIT_CONFIG
 
 
@@ -104,7 +105,8 @@ def start(configuration: Configuration, options: Options, log: ErrorLog) -> int:
         log.write_to(open_error_log(None if to_stderr else settings.error_log))
     except OSError as error:
         if not to_stderr:  # which is closed otherwise: then there is no log
-            log.error(f"failed to open error_log ({settings.error_log}): {error.strerror} ({error.errno})")
+            text = f"failed to open error_log ({settings.error_log}): {error.strerror} ({error.errno})"
+            log.error(catalogue.LOG_NOT_OPENED, text)
             return EXIT_CONFIG
 
     def life(announce: Announce) -> int:
@@ -112,8 +114,8 @@ def start(configuration: Configuration, options: Options, log: ErrorLog) -> int:
             launch = Launch(options.config, options.prefix, options.pid or settings.pid, options.allow_root, announce)
             return run_master(configuration, launch, log)
         except StartError as error:
-            log.error(str(error))
-            log.error("FPM initialization failed")
+            log.error(error.code, str(error))
+            log.error(catalogue.START_FAILED, "FPM initialization failed")
             # In the background PHP-FPM's parent says 70 whatever the reason.
             return EXIT_INTERNAL if daemonize else error.exit_code
 

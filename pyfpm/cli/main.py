@@ -18,6 +18,7 @@ import psutil
 from pyfpm import __version__
 from pyfpm.cli import verbs
 from pyfpm.cli.daemon import Options, read_configuration, refuse, show_test, start
+from pyfpm.cli.explain import explain
 from pyfpm.errors import EXIT_USAGE, ConfigError
 from pyfpm.fork import EXIT_INTERNAL
 from pyfpm.logs.error_log import ErrorLog
@@ -80,7 +81,7 @@ def command(
     return show_test(configuration, options, log, test) if test else start(configuration, options, log)
 
 
-for verb in verbs.ALL:
+for verb in (*verbs.ALL, explain):
     command.add_command(verb)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
+from pyfpm.catalogue import Code
 from pyfpm.config.directive import Directive, Origin, Settings, Shape, directive, directives_of
 from pyfpm.config.values import (
     ABSOLUTE_PATH,
@@ -751,13 +752,16 @@ def _plain(value: Any) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
+Remark = tuple[Code, str]  # what is odd and stops no start
+
+
 @dataclass(frozen=True)
 class Configuration:
     """Everything that the files say. `base` is where relative paths begin when no prefix is given."""
 
     global_: GlobalSettings
     pools: tuple[PoolSettings, ...]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Remark, ...] = ()
     notices: tuple[str, ...] = ()
     path: str = ""
     prefix: str | None = None

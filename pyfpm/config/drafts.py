@@ -10,6 +10,7 @@ import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from pyfpm import catalogue
 from pyfpm.config.directive import Directive, Settings, Shape, directives_by_name, directives_of
 from pyfpm.config.directives import INCLUDE, PHPS_OWN, GlobalSettings, PoolSettings
 from pyfpm.config.values import join_path
@@ -47,7 +48,7 @@ class Draft:
             value = row.kind.read(self._substitute(row, text_of(row, assignment.value)))
         except ValueError as error:
             subject = f"{row.name}[{assignment.key}]" if assignment.key else row.name
-            self.problems.append(Problem(assignment.where, subject, *map(str, error.args)))
+            self.problems.append(Problem(catalogue.BAD_VALUE, assignment.where, subject, *map(str, error.args)))
             # Set, though wrongly: nobody should be told in the same breath that it is missing.
             self.places[row.attribute] = assignment.where
             return
@@ -91,16 +92,16 @@ class Draft:
         name = assignment.name.lower()
         if name in PHPS_OWN:
             advice = "a Python application has its settings in its own files, or in its environment"
-            return Problem(assignment.where, assignment.name, "is PHP's own", advice)
+            return _unknown(assignment, "is PHP's own", advice)
         other = PoolSettings if self.pool is None else GlobalSettings
         place = "the section of a pool" if self.pool is None else "[global]"
         if name in directives_by_name(other):
-            return Problem(assignment.where, assignment.name, f"belongs in {place}")
+            return _unknown(assignment, f"belongs in {place}")
         near = get_close_matches(name, [*self.rows, INCLUDE.name], n=1)
         advice = f"did you mean '{near[0]}'?" if near else ""
         if not near and (far := get_close_matches(name, list(directives_by_name(other)), n=1)):
             advice = f"did you mean '{far[0]}', in {place}?"
-        return Problem(assignment.where, assignment.name, "no such directive", advice)
+        return _unknown(assignment, "no such directive", advice)
 
     # ── done reading ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -133,7 +134,12 @@ class Draft:
     def _report_missing(self, row: Directive) -> None:
         if row.attribute not in self.places:
             reason = f"[pool {self.pool}] {row.missing}"
-            self.problems.append(Problem(self.places[""], row.name, reason, f"write {row.name} = {row.example}"))
+            advice = f"write {row.name} = {row.example}"
+            self.problems.append(Problem(catalogue.MISSING_DIRECTIVE, self.places[""], row.name, reason, advice))
+
+
+def _unknown(assignment: Assignment, reason: str, advice: str = "") -> Problem:
+    return Problem(catalogue.UNKNOWN_DIRECTIVE, assignment.where, assignment.name, reason, advice)
 
 
 def _rebase(row: Directive, value: Any, base: str) -> Any:

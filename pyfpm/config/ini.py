@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from pyfpm import catalogue
 from pyfpm.config.statements import Assignment, Section, Statement
 from pyfpm.errors import Problem
 
@@ -46,7 +47,7 @@ def parse_ini(content: bytes, file: str, environ: Mapping[str, str]) -> tuple[li
             subject, key, rest = _read_name(text)
             statements.append(Assignment(subject, key, _read_value(rest, environ), where))
         except ValueError as error:
-            problems.append(Problem(where, subject, *map(str, error.args)))
+            problems.append(Problem(catalogue.BAD_SYNTAX, where, subject, *map(str, error.args)))
     return statements, problems
 
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from posixpath import splitext
 from typing import TYPE_CHECKING
 
+from pyfpm import catalogue
 from pyfpm.config import rules
-from pyfpm.config.directives import DEFAULT_ERROR_LOG, GLOBAL_SECTION, INCLUDE, STATE_FOLDER, Configuration
+from pyfpm.config.directives import DEFAULT_ERROR_LOG, GLOBAL_SECTION, INCLUDE, STATE_FOLDER, Configuration, Remark
 from pyfpm.config.drafts import Draft, text_of
 from pyfpm.config.ini import parse_ini
 from pyfpm.config.statements import Assignment, Section, Statement
@@ -44,7 +45,7 @@ def load(path: str, *, prefix: str | None, environ: Mapping[str, str], as_root: 
     pools = tuple(draft.finish_pool(base) for draft in reading.pool_drafts.values())
     if not pools and not reading.problems:
         reason = "No pool defined. at least one pool section must be specified in config file"
-        reading.problems.append(Problem(path, "", reason))
+        reading.problems.append(Problem(catalogue.NO_POOL_DEFINED, path, "", reason))
     problems = reading.problems + rules.problems_of(pools, reading.problems) + rules.problems_of_control(global_, pools)
     global_ = replace(global_, control=control_path(global_, global_.pid) or NOWHERE)
     configuration = Configuration(
@@ -96,7 +97,7 @@ class _Reading:
     environ: Mapping[str, str]
     is_lenient: bool = False  # take what can be had of a file that is no TOML
     problems: list[Problem] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Remark] = field(default_factory=list)
     pool_drafts: dict[str, Draft] = field(default_factory=dict)  # by the name in lower case
     files: list[str] = field(default_factory=list)
 
@@ -118,7 +119,7 @@ class _Reading:
                 content = file.read()
         except OSError as error:
             reason = f"failed to open configuration file '{path}': {error.strerror} ({error.errno})"
-            self.problems.append(Problem(included_from, "", reason))
+            self.problems.append(Problem(catalogue.CONFIG_UNREADABLE, included_from, "", reason))
             return
         self.files.append(path)
         chain = (*above, os.path.realpath(path))
@@ -149,7 +150,8 @@ class _Reading:
             if not _POOL_NAME.fullmatch(section.name):
                 reason = "is no name for a pool" if section.name else "a section must have a name"
                 advice = "a name is up to 64 characters, without spaces, quotes and slashes"
-                self.problems.append(Problem(section.where, f"[{section.name}]", reason, advice))
+                subject = f"[{section.name}]"
+                self.problems.append(Problem(catalogue.BAD_SECTION, section.where, subject, reason, advice))
             self.pool_drafts[key] = Draft(section.name, section.where, self.problems, self.environ)
         return self.pool_drafts[key]
 
@@ -167,7 +169,8 @@ class _Reading:
                         raise ValueError(f"'{path}' includes itself")
                     self._read_file(path, draft, assignment.where, chain)
         except ValueError as error:
-            self.problems.append(Problem(assignment.where, INCLUDE.name, *map(str, error.args)))
+            fault = Problem(catalogue.BAD_INCLUDE, assignment.where, INCLUDE.name, *map(str, error.args))
+            self.problems.append(fault)
 
     def _matches(self, pattern: str, where: str) -> list[str]:
         """The files that the pattern names, sorted. Nothing is worth a warning only, as in PHP-FPM."""
@@ -178,5 +181,6 @@ class _Reading:
         found = sorted(glob.glob(whole))
         if not found:
             file, _, line = where.rpartition(":")
-            self.warnings.append(f"Nothing matches the include pattern '{pattern}' from {file} at line {line}.")
+            text = f"Nothing matches the include pattern '{pattern}' from {file} at line {line}."
+            self.warnings.append((catalogue.INCLUDE_MATCHES_NOTHING, text))
         return [path for path in found if not os.path.isdir(path)]

@@ -17,9 +17,11 @@ A name that is not on this page is an error, never ignored. All errors are repor
 directive, reason and, where there is one, a suggestion:
 
 ```
-/etc/pyfpm.d/shop.conf:3: pm.max_childern: no such directive
+/etc/pyfpm.d/shop.conf:3: pm.max_childern: no such directive [PYFPM-105]
     did you mean 'pm.max_children'?
 ```
+
+`pyfpm explain 105`, and [errors.md](errors.md), have more on each of these codes.
 
 Where PHP-FPM has a directive, pyfpm's has the same name and meaning; what differs is said with it. A pool needs `app`,
 `listen`, `pm` and `pm.max_children`; also `user` when pyfpm is started as root, and the two spare counts with
@@ -184,6 +186,8 @@ Reopen the logs.
 Replace the master by the installed version.
 .It Cm status Oo Fl \\-json Oc Op Ar pool ...
 Show how the pools are.
+.It Cm explain Op Ar code ...
+Show what a code in the log, such as PYFPM-417, means and what to do.
 .El
 .Sh SIGNALS
 .Bl -tag -width "TERM, INT"

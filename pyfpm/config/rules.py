@@ -10,8 +10,9 @@ from itertools import combinations
 from posixpath import normpath
 from typing import TYPE_CHECKING
 
+from pyfpm import catalogue
 from pyfpm.config.directive import name_of
-from pyfpm.config.directives import GlobalSettings, PoolSettings
+from pyfpm.config.directives import GlobalSettings, PoolSettings, Remark
 from pyfpm.errors import Problem
 
 if TYPE_CHECKING:
@@ -46,17 +47,21 @@ def problems_of_control(settings: GlobalSettings, pools: Sequence[PoolSettings])
     if not settings.is_set("control") or settings.control is None:
         return []
     path, name = normpath(settings.control), name_of(GlobalSettings, "control")
+    where, advice = settings.where("control"), "choose another path"
     return [
-        Problem(settings.where("control"), name, f"the pool '{pool.name}' listens on {path}", "choose another path")
+        Problem(catalogue.SHARED_ADDRESS, where, name, f"the pool '{pool.name}' listens on {path}", advice)
         for pool in pools
         if pool.is_set("listen") and pool.listen.kind == "unix" and normpath(pool.listen.path) == path
     ]
 
 
-def warnings_of(settings: GlobalSettings, pools: Sequence[PoolSettings]) -> list[str]:
+def warnings_of(settings: GlobalSettings, pools: Sequence[PoolSettings]) -> list[Remark]:
     """Everything that is odd, and does not stop a start."""
-    of_pools = [warning for pool in pools for warning in (*_ignored_owner(pool), *_without_effect(pool))]
-    return [*_half_an_emergency(settings), *of_pools]
+    warnings = [(catalogue.WITHOUT_EFFECT, text) for text in _half_an_emergency(settings)]
+    for pool in pools:
+        warnings += [(catalogue.OWNER_IGNORED, text) for text in _ignored_owner(pool)]
+        warnings += [(catalogue.WITHOUT_EFFECT, text) for text in _without_effect(pool)]
+    return warnings
 
 
 def notices_of(pools: Sequence[PoolSettings]) -> list[str]:
@@ -79,7 +84,7 @@ def _two_interpreters(pool: PoolSettings) -> Iterator[Problem]:
     if pool.python and pool.virtualenv:
         python, virtualenv = _name("python"), _name("virtualenv")
         reason = f"cannot stand beside '{python}', set at {pool.where('python')}"
-        yield Problem(pool.where("virtualenv"), virtualenv, reason, "leave one of the two out")
+        yield Problem(catalogue.CONTRADICTION, pool.where("virtualenv"), virtualenv, reason, "leave one of the two out")
 
 
 def _constant_log_line(pool: PoolSettings) -> Iterator[Problem]:
@@ -87,7 +92,8 @@ def _constant_log_line(pool: PoolSettings) -> Iterator[Problem]:
     if "%" not in text and text != JSON_FORMAT:
         reason = f"'{text}' has no % code, so every line would be the same"
         advice = f"did you mean '{JSON_FORMAT}'?" if text.lower() == JSON_FORMAT else ""
-        yield Problem(pool.where("access_format"), _name("access_format"), reason, advice)
+        where = pool.where("access_format")
+        yield Problem(catalogue.BAD_LOG_FORMAT, where, _name("access_format"), reason, advice)
 
 
 def _same_address(first: PoolSettings, second: PoolSettings) -> Iterator[Problem]:
@@ -97,7 +103,7 @@ def _same_address(first: PoolSettings, second: PoolSettings) -> Iterator[Problem
             f"[pool {second.name}] unable to set listen address as it's already used in another pool '{first.name}'"
         )
         advice = f"pool '{first.name}' listens on {first.listen.show()} by {first.where('listen')}"
-        yield Problem(second.where("listen"), _name("listen"), reason, advice)
+        yield Problem(catalogue.SHARED_ADDRESS, second.where("listen"), _name("listen"), reason, advice)
 
 
 def _overlap(first: Address, second: Address) -> bool:
@@ -151,7 +157,8 @@ def _slow_requests(pool: PoolSettings, amiss: Collection[tuple[str, str]]) -> It
 
 
 def _problem(pool: PoolSettings, attribute: str, reason: str, advice: str = "") -> Problem:
-    return Problem(pool.where(attribute), _name(attribute), f"[pool {pool.name}] {reason}", advice)
+    reason = f"[pool {pool.name}] {reason}"
+    return Problem(catalogue.CONTRADICTION, pool.where(attribute), _name(attribute), reason, advice)
 
 
 def _with_value(pool: PoolSettings, attribute: str) -> str:

@@ -11,6 +11,7 @@ import re
 import tomllib
 from typing import TYPE_CHECKING, Any
 
+from pyfpm import catalogue
 from pyfpm.config.directive import Shape, directives_of
 from pyfpm.config.directives import GLOBAL_SECTION, GlobalSettings, PoolSettings
 from pyfpm.config.statements import Assignment, Section, Statement
@@ -37,12 +38,12 @@ def parse_toml(content: bytes, file: str) -> tuple[list[Statement], list[Problem
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         reason = f"byte 0x{content[error.start]:02x} is not UTF-8"
-        return [], [Problem(f"{file}:{line}", "", reason, "save the file as UTF-8")]
+        return [], [Problem(catalogue.BAD_SYNTAX, f"{file}:{line}", "", reason, "save the file as UTF-8")]
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     try:
         document = tomllib.loads(text)
     except RecursionError:
-        return [], [Problem(file, "", "tables or lists are nested too deeply")]
+        return [], [Problem(catalogue.BAD_SYNTAX, file, "", "tables or lists are nested too deeply")]
     except ValueError as error:  # TOMLDecodeError, and what int() says to a number of thousands of digits
         return [], [_syntax_problem(str(error), text, file)]
     return _Flattener(file, lines_of(text)).flatten(document)
@@ -65,9 +66,10 @@ def salvage_toml(content: bytes, file: str) -> list[Statement]:
 def _syntax_problem(reason: str, text: str, file: str) -> Problem:
     found = re.search(r" \(at line (\d+), column (\d+)\)$", reason)
     if found:
-        return Problem(f"{file}:{found[1]}", "", f"{reason[: found.start()]}, in column {found[2]}")
+        reason = f"{reason[: found.start()]}, in column {found[2]}"
+        return Problem(catalogue.BAD_SYNTAX, f"{file}:{found[1]}", "", reason)
     line = text.rstrip("\n").count("\n") + 1
-    return Problem(f"{file}:{line}", "", reason.removesuffix(" (at end of document)"))
+    return Problem(catalogue.BAD_SYNTAX, f"{file}:{line}", "", reason.removesuffix(" (at end of document)"))
 
 
 class _Flattener:
@@ -84,18 +86,21 @@ class _Flattener:
             elif name == _POOLS and isinstance(table, dict):
                 self._add_pools(table)
             else:
-                self.problems.append(Problem(self._where((name,)), name, "stands outside of any section", _ADVICE))
+                self._refuse((name,), name, "stands outside of any section", _ADVICE)
         return self.statements, self.problems
 
     def _add_pools(self, pools: dict[str, Any]) -> None:
         for name, table in pools.items():
             path = (_POOLS, name)
             if not isinstance(table, dict):
-                self.problems.append(Problem(self._where(path), f"{_POOLS}.{name}", "must be a table", _ADVICE))
+                self._refuse(path, f"{_POOLS}.{name}", "must be a table", _ADVICE)
             elif name.lower() == GLOBAL_SECTION:
-                self.problems.append(Problem(self._where(path), f"{_POOLS}.{name}", "is no name for a pool"))
+                self._refuse(path, f"{_POOLS}.{name}", "is no name for a pool")
             else:
                 self._add_section(name, path, table)
+
+    def _refuse(self, path: Path, subject: str, reason: str, advice: str = "") -> None:
+        self.problems.append(Problem(catalogue.BAD_SECTION, self._where(path), subject, reason, advice))
 
     def _add_section(self, name: str, path: Path, table: dict[str, Any]) -> None:
         self.statements.append(Section(name, self._where(path)))
@@ -123,7 +128,8 @@ class _Flattener:
             yield Assignment(name, key, value, self._where(path))
         else:
             reason = f"a value cannot be {_describe(value)}"
-            self.problems.append(Problem(self._where(path), name, reason, "write a string, a number, true or false"))
+            advice = "write a string, a number, true or false"
+            self.problems.append(Problem(catalogue.BAD_VALUE, self._where(path), name, reason, advice))
 
     def _where(self, path: Path) -> str:
         """The line of a key, or of the nearest table around it."""

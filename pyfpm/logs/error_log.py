@@ -11,6 +11,7 @@ import os
 import select
 from typing import TYPE_CHECKING
 
+from pyfpm import catalogue
 from pyfpm.logs.events import Event, Level, Manner
 from pyfpm.logs.files import LogFile
 from pyfpm.logs.layouts import Frame, Layout, Reader
@@ -18,6 +19,8 @@ from pyfpm.logs.syslog import Syslog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from pyfpm.catalogue import Code
 
 __all__ = ["ErrorLog", "Level", "Manner", "PoolLog", "Sink", "is_journal"]
 
@@ -77,30 +80,30 @@ class ErrorLog:
             self._sink.reopen()
 
     def debug(self, text: str, pool: str | None = None, detail: str = "") -> None:
-        self.say(Level.DEBUG, text, pool, detail)
+        self.say(Level.DEBUG, None, text, pool, detail)
 
     def notice(self, text: str, pool: str | None = None, detail: str = "") -> None:
-        self.say(Level.NOTICE, text, pool, detail)
+        self.say(Level.NOTICE, None, text, pool, detail)
 
-    def warning(self, text: str, pool: str | None = None, detail: str = "") -> None:
-        self.say(Level.WARNING, text, pool, detail)
+    def warning(self, code: Code, text: str, pool: str | None = None, detail: str = "") -> None:
+        self.say(Level.WARNING, code, text, pool, detail)
 
-    def error(self, text: str, pool: str | None = None, detail: str = "") -> None:
-        self.say(Level.ERROR, text, pool, detail)
+    def error(self, code: Code, text: str, pool: str | None = None, detail: str = "") -> None:
+        self.say(Level.ERROR, code, text, pool, detail)
 
-    def alert(self, text: str, pool: str | None = None, detail: str = "") -> None:
-        self.say(Level.ALERT, text, pool, detail)
+    def alert(self, code: Code, text: str, pool: str | None = None, detail: str = "") -> None:
+        self.say(Level.ALERT, code, text, pool, detail)
 
-    def say(self, level: Level, text: str, pool: str | None = None, detail: str = "") -> None:
+    def say(self, level: Level, code: Code | None, text: str, pool: str | None = None, detail: str = "") -> None:
         """One event. Each line of `detail` (a traceback) becomes a line with the same head, or all one JSON object."""
         if level >= self.manner.level:
-            self.tell(Event(self.clock(), level, text, os.getpid(), pool, detail))
+            self.tell(Event(self.clock(), level, text, os.getpid(), pool, detail, code=code))
 
-    def relay(self, level: Level, text: str, pool: str, speaker: str, pid: int) -> None:
+    def relay(self, level: Level, code: Code | None, text: str, pool: str, speaker: str, pid: int) -> None:
         """What a process of a pool wants logged: `text` may have lines of detail, `speaker` is its name for people."""
         if level >= self.manner.level:
             first, _, detail = text.partition("\n")
-            self.tell(Event(self.clock(), level, first, pid, pool, detail, speaker))
+            self.tell(Event(self.clock(), level, first, pid, pool, detail, speaker, code=code))
 
     def tell(self, event: Event) -> None:
         manner = self.manner
@@ -125,7 +128,7 @@ class ErrorLog:
             return
         if sink.write(lines) and sink.lost:
             lost, reason = sink.take_lost()
-            self.warning(f"{lost} log lines were lost: {reason}")
+            self.warning(catalogue.LINES_LOST, f"{lost} log lines were lost: {reason}")
 
 
 class PoolLog(ErrorLog):
@@ -145,16 +148,16 @@ class PoolLog(ErrorLog):
     def manner(self) -> Manner:
         return self._above.manner
 
-    def say(self, level: Level, text: str, pool: str | None = None, detail: str = "") -> None:
+    def say(self, level: Level, code: Code | None, text: str, pool: str | None = None, detail: str = "") -> None:
         if self._sink is not None:
-            super().say(level, text, pool, detail)
-        self._above.say(level, text, pool, detail)
+            super().say(level, code, text, pool, detail)
+        self._above.say(level, code, text, pool, detail)
 
-    def relay(self, level: Level, text: str, pool: str, speaker: str, pid: int) -> None:
+    def relay(self, level: Level, code: Code | None, text: str, pool: str, speaker: str, pid: int) -> None:
         if self._sink is None:
-            self._above.relay(level, text, pool, speaker, pid)
+            self._above.relay(level, code, text, pool, speaker, pid)
         else:
-            super().relay(level, text, pool, speaker, pid)
+            super().relay(level, code, text, pool, speaker, pid)
 
     def frame(self, pool: str, pid: int, stream: str, *, decorate: bool) -> Frame:
         if self._sink is None:

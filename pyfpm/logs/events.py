@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyfpm.catalogue import Code
 
 DAEMON = 3  # syslog's facility for daemons
 
@@ -32,7 +36,10 @@ _PRIORITIES = {Level.DEBUG: 7, Level.NOTICE: 5, Level.WARNING: 4, Level.ERROR: 3
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened. `pid` is who tells of it; `stream` is where, if it was printed there."""
+    """Something that happened. `pid` is who tells of it; `stream` is where, if it was printed there.
+
+    What is worse than a notice has a `code`.
+    """
 
     time: float  # seconds since 1970
     level: Level
@@ -42,6 +49,7 @@ class Event:
     detail: str = ""
     speaker: str = ""  # "child 912": what stands before each line of a text that a pool's process wants logged
     stream: str = ""
+    code: Code | None = None
 
 
 @dataclass(frozen=True, slots=True)

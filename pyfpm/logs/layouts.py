@@ -53,7 +53,11 @@ class Layout:
         head = self._head(event, manner)
         detail = event.detail.rstrip("\n").split("\n") if event.detail else []
         who = f"{event.speaker} " if event.speaker else ""
-        return [_cut(head + escape_line(who + part), manner.limit) + b"\n" for part in (event.text, *detail)]
+        code = f" [{event.code}]".encode() if event.code else b""
+        first, *more = [head + escape_line(who + part) for part in (event.text, *detail)]
+        # Whatever is cut off, the code stays: it is what one looks for.
+        lines = [_cut(first, manner.limit - len(code)) + code, *(_cut(line, manner.limit) for line in more)]
+        return [line + b"\n" for line in lines]
 
     def frame(self, event: Event, manner: Manner, *, decorate: bool) -> Frame:
         """For lines that `event.pid` prints to `event.stream`."""
@@ -98,6 +102,8 @@ class Layout:
     def _opening(self, event: Event) -> bytes:
         """A JSON object up to the text of its message."""
         parts = [f'{{"time":"{self._iso_stamp(event.time)}","level":"{event.level.name.lower()}"'.encode()]
+        if event.code is not None:
+            parts.append(f'"code":"{event.code}"'.encode())
         if event.pool is not None:
             parts.append(b'"pool":"' + escape_json(event.pool) + b'"')
         parts.append(b'"pid":%d' % event.pid)

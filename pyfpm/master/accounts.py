@@ -11,6 +11,7 @@ import os
 import pwd
 from dataclasses import dataclass
 
+from pyfpm import catalogue
 from pyfpm.config.directives import PoolSettings
 from pyfpm.errors import StartError
 
@@ -32,7 +33,7 @@ def uid_of(user: str) -> int:
     try:
         return pwd.getpwnam(user).pw_uid
     except KeyError:
-        raise StartError(f"cannot get uid for user '{user}'") from None
+        raise StartError(catalogue.UNKNOWN_ACCOUNT, f"cannot get uid for user '{user}'") from None
 
 
 def gid_of(group: str) -> int:
@@ -41,7 +42,7 @@ def gid_of(group: str) -> int:
     try:
         return grp.getgrnam(group).gr_gid
     except KeyError:
-        raise StartError(f"cannot get gid for group '{group}'") from None
+        raise StartError(catalogue.UNKNOWN_ACCOUNT, f"cannot get gid for group '{group}'") from None
 
 
 def primary_group_of(user: str) -> int:
@@ -68,5 +69,5 @@ def identity_of(settings: PoolSettings) -> Identity | None:
     try:
         home = pwd.getpwnam(settings.user).pw_dir
     except KeyError:  # deleted a moment ago
-        raise StartError(f"cannot get uid for user '{settings.user}'") from None
+        raise StartError(catalogue.UNKNOWN_ACCOUNT, f"cannot get uid for user '{settings.user}'") from None
     return Identity(uid, gid, tuple(os.getgrouplist(settings.user, gid)), settings.user, home)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyfpm import kernel
+from pyfpm import catalogue, kernel
 from pyfpm.fork import fork_child
 from pyfpm.master import processes
 from pyfpm.master.preflight import examine
@@ -31,6 +31,7 @@ class Finding:
 
     pool: str
     text: str
+    code: catalogue.Code
 
 
 class Check:
@@ -69,16 +70,16 @@ class Check:
             return
         self.close()
         try:
-            self.findings = [Finding(pool, text) for pool, text in json.loads(self._answer)]
+            self.findings = [Finding(pool, text, catalogue.Code(code)) for pool, text, code in json.loads(self._answer)]
         except ValueError:
-            self.findings = [Finding("", "the check of the new configuration failed")]
+            self.findings = [Finding("", "the check of the new configuration failed", catalogue.CHECK_FAILED)]
 
 
 def _look_at(configuration: Configuration, allow_root: bool, writer: int) -> Callable[[], None]:
     def life() -> None:
         kernel.die_with_parent(signal.SIGKILL)
         found = examine(configuration, as_root=os.geteuid() == 0, allow_root=allow_root)
-        answer = json.dumps([(problem.pool, str(problem)) for problem in found]).encode()
+        answer = json.dumps([(problem.pool, str(problem), problem.code) for problem in found]).encode()
         while answer:
             answer = answer[os.write(writer, answer) :]
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import socket
 
     from pyfpm.master.outputs import Output
+    from pyfpm.master.reason import Reason
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Process(abc.ABC):
     channel_ended: bool = False
     speaker: Speaker = Speaker.FAILED  # what it may say; each kind of process begins with its own
     ready: bool = False
-    reason: str = ""  # what it said of its own failure, or what it is killed for
+    reason: Reason | None = None  # what it said of its own failure, or what it is killed for
 
     @abc.abstractmethod
     def label(self) -> str:

@@ -14,7 +14,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from pyfpm import messages
+from pyfpm import catalogue, messages
 from pyfpm.errors import EXIT_LATER, EXIT_USAGE, MessageError
 from pyfpm.master import socket_file
 from pyfpm.messages import EVERYTHING, Ask, Progress, Speaker, Verb, Verdict
@@ -22,6 +22,7 @@ from pyfpm.messages import EVERYTHING, Ask, Progress, Speaker, Verb, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyfpm.catalogue import Code
     from pyfpm.logs.error_log import ErrorLog
     from pyfpm.master.loop import Loop
     from pyfpm.master.permits import Permit
@@ -133,7 +134,8 @@ class Control:
         except OSError as error:
             made.close()
             reason = error.strerror or str(error)
-            self._log.warning(f"no control socket ({self._path}): {reason}; signals work as ever")
+            text = f"no control socket ({self._path}): {reason}; signals work as ever"
+            self._log.warning(catalogue.NO_CONTROL_SOCKET, text)
             return None
         return made
 
@@ -181,7 +183,7 @@ class Control:
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as error:
-            self._complain(f"control: accept() failed: {error.strerror}", now)
+            self._complain(catalogue.CONTROL_DEAF, f"control: accept() failed: {error.strerror}", now)
             if self.listener is not None:
                 self._loop.forget(self.listener.fileno())
                 self._is_deaf = True
@@ -219,7 +221,8 @@ class Control:
         except BlockingIOError:
             return
         except (MessageError, OSError) as error:
-            self._complain(f"control: uid {client.peer.uid}, pid {client.peer.pid} said nonsense: {error}", now)
+            text = f"control: uid {client.peer.uid}, pid {client.peer.pid} said nonsense: {error}"
+            self._complain(catalogue.CONTROL_NONSENSE, text, now)
             received = None
         if received is None:
             self._forget(client)
@@ -242,7 +245,7 @@ class Control:
         permit = self._permit(verb, pools, bool(ask.flags & EVERYTHING), client.peer.uid)
         request.pools, request.everything = permit.pools or pools, permit.everything
         if permit.refusal:
-            self._complain(f"control: refused: {request}: {permit.refusal}", now)
+            self._complain(catalogue.CONTROL_REFUSED, f"control: refused: {request}: {permit.refusal}", now)
             request.finish(permit.code, permit.refusal)
             return
         if verb in (Verb.STATUS, Verb.PING):
@@ -268,11 +271,11 @@ class Control:
             self._loop.forget(descriptor)
             client.channel.close()
 
-    def _complain(self, text: str, now: float) -> None:
+    def _complain(self, code: Code, text: str, now: float) -> None:
         if now - self._complaints_since >= MINUTE:
             self._complaints, self._complaints_since = 0, now
         self._complaints += 1
         if self._complaints <= MOST_COMPLAINTS:
-            self._log.warning(text)
+            self._log.warning(code, text)
         if self._complaints == MOST_COMPLAINTS:
-            self._log.warning("control: more of this is not logged for a minute")
+            self._log.warning(catalogue.CONTROL_FLOODED, "control: more of this is not logged for a minute")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pyfpm import catalogue
 from pyfpm.errors import StartError
 from pyfpm.logs.error_log import Level, Manner, PoolLog
 from pyfpm.master import logfiles
@@ -89,9 +90,9 @@ class Daemon:
     def bury_left_pools(self) -> None:
         """Close what a reload took out of the configuration, once its last request is done."""
         for pool in [pool for pool in self.leaving if pool.is_gone]:
-            pool.common.log.notice("this pool is closed", pool.name)
             pool.close()
             self.leaving.remove(pool)
+            self.log.notice("this pool is closed", pool.name)
 
     def close(self) -> None:
         for pool in reversed(self.all_pools()):
@@ -113,8 +114,9 @@ def open_access_log(settings: PoolSettings, log: ErrorLog) -> AccessLog | None:
     except OSError as error:
         text = f"failed to open access log ({settings.access_log}): {error.strerror}"
         if not logfiles.is_tenants(settings.access_log):
-            raise StartError(text) from error
-        log.error(f"{text}; the pool serves without it until the next reload", settings.name)
+            raise StartError(catalogue.LOG_NOT_OPENED, text) from error
+        going_on = f"{text}; the pool serves without it until the next reload"
+        log.error(catalogue.POOL_WITHOUT_LOG, going_on, settings.name)
         return None
 
 
@@ -127,8 +129,9 @@ def open_pool_log(settings: PoolSettings, log: ErrorLog) -> LogFile | None:
     except OSError as error:
         text = f"failed to open error log ({settings.error_log}): {error.strerror}"
         if not logfiles.is_tenants(settings.error_log):
-            raise StartError(f"[pool {settings.name}] {text}") from error
-        log.error(f"{text}; the pool has none of its own until the next reload", settings.name)
+            raise StartError(catalogue.LOG_NOT_OPENED, f"[pool {settings.name}] {text}") from error
+        going_on = f"{text}; the pool has none of its own until the next reload"
+        log.error(catalogue.POOL_WITHOUT_LOG, going_on, settings.name)
         return None
 
 
@@ -138,7 +141,8 @@ def try_slow_log(settings: PoolSettings) -> None:
         try:
             logfiles.open_slow_log(settings.slowlog).close()
         except OSError as error:
-            raise StartError(f"Unable to create or open slowlog({settings.slowlog}): {error.strerror}") from error
+            text = f"Unable to create or open slowlog({settings.slowlog}): {error.strerror}"
+            raise StartError(catalogue.LOG_NOT_OPENED, text) from error
 
 
 def manner_of(settings: GlobalSettings) -> Manner:

@@ -14,11 +14,12 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pyfpm import messages
+from pyfpm import catalogue, messages
 from pyfpm.errors import MessageError
 from pyfpm.logs.error_log import Level
 from pyfpm.logs.worker_output import OutputLines
 from pyfpm.master.outputs import Output
+from pyfpm.master.reason import Reason
 
 if TYPE_CHECKING:
     from pyfpm.config.directives import GlobalSettings, PoolSettings
@@ -32,6 +33,8 @@ TEXT_AT_A_TIME = 256 * 1024  # and characters of them
 # Lines of one message: a traceback of a recursion has a few, as the interpreter folds what repeats itself; 96 KiB of
 # newlines would be 98,000.
 MOST_LINES = 200
+# What a pool's processes may say of themselves; other codes are the master's word.
+_POOLS_OWN = {int(code): code for code in catalogue.codes().values() if code // 100 in catalogue.SAID_BY_POOLS}
 
 
 class Dialogue:
@@ -76,7 +79,8 @@ class Dialogue:
         except BlockingIOError:
             return
         except (MessageError, OSError) as error:
-            self._log.warning(f"{process.label()} does not speak our language: {error}", self._settings.name)
+            complaint = f"{process.label()} does not speak our language: {error}"
+            self._log.warning(catalogue.NOT_OUR_LANGUAGE, complaint, self._settings.name)
             self.hang_up(process)
 
     def log_said(self, process: Process, said: messages.Said, now: float) -> None:
@@ -90,12 +94,12 @@ class Dialogue:
             return
         text, who = few_lines(said.text), process.label()
         self._quota.charge(len(said.text) + text.count("\n") * len(who))
-        self._log.relay(level, text, self._settings.name, who, process.pid)
+        self._log.relay(level, _POOLS_OWN.get(said.code), text, self._settings.name, who, process.pid)
 
     def tell_left_out(self, now: float = math.inf) -> None:
         """Say how much of the pool's output was left out, once in a while."""
         if summary := self._quota.summary(now):
-            self._log.warning(summary, self._settings.name)
+            self._log.warning(catalogue.OUTPUT_LEFT_OUT, summary, self._settings.name)
 
     def end(self, process: Process) -> None:
         """It is no more: take the last of what it printed and close everything that the master held of it."""
@@ -114,6 +118,11 @@ class Dialogue:
             process.channel_ended = True
             with contextlib.suppress(OSError):
                 process.channel.shutdown(socket.SHUT_RD)
+
+
+def reason_of(failed: messages.LoadFailed) -> Reason:
+    """Why a process cannot go on, in its own words."""
+    return Reason(_POOLS_OWN.get(failed.code, catalogue.CANNOT_LOAD), few_lines(failed.text))
 
 
 def few_lines(text: str) -> str:

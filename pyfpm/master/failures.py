@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pyfpm import catalogue
 from pyfpm.master.backoff import LONGEST_PAUSE, Streak
+from pyfpm.master.reason import Reason
 
 if TYPE_CHECKING:
     from pyfpm.logs.error_log import ErrorLog
@@ -22,26 +24,25 @@ class Failures:
 
     def __init__(self, pool: str, log: ErrorLog) -> None:
         self.streak = Streak()
-        self.reason = ""  # of the last one, in a line; empty when all is well
-        self.explanation = ""  # the same with the end of its traceback
+        self.reason: Reason | None = None  # of the last one, with the end of its traceback; None when all is well
         self._pool = pool
         self._log = log
 
-    def count(self, reason: str, now: float) -> None:
-        """One more, `reason` may have lines of detail.
+    def count(self, reason: Reason, now: float) -> None:
+        """One more.
 
         What is new is logged. That it goes on is logged once; further failures for the same reason are for debugging.
         """
         self.streak = self.streak.after_failure(now)
-        first, _, detail = reason.partition("\n")
-        if _signature(first) != _signature(self.reason):
-            self._log.error(first, self._pool, detail)
+        if self.reason is None or _signature(reason.first) != _signature(self.reason.first):
+            self._log.error(reason.code, reason.first, self._pool, reason.detail)
         else:
-            self._log.debug(first, self._pool)
-        self.reason = first
-        self.explanation = "\n".join([first, *detail.split("\n")[-LINES_EXPLAINED:]]).rstrip()
+            self._log.debug(reason.first, self._pool)
+        explained = [reason.first, *reason.detail.split("\n")[-LINES_EXPLAINED:]]
+        self.reason = Reason(reason.code, "\n".join(explained).rstrip())
         if self.streak.failures == 2:
             self._log.warning(
+                catalogue.FAILED_TWICE,
                 f"failed twice in a row; it is tried again in longer and longer intervals of up to {LONGEST_PAUSE:g} "
                 "seconds, and what fails for the same reason is not logged again",
                 self._pool,
@@ -50,7 +51,7 @@ class Failures:
     def end(self) -> None:
         """The last one did start, or has lived long enough to be called well."""
         self.streak = Streak()
-        self.reason = self.explanation = ""
+        self.reason = None
 
 
 def _signature(reason: str) -> str:

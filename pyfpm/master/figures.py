@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyfpm.facts import MANAGERS, STEP, TEMPLATES, UNKNOWN, History
+from pyfpm.facts import MANAGERS, STEP, STEPS, TEMPLATES, UNKNOWN, History
 from pyfpm.master.tally import Tally
 from pyfpm.status.shares import averaged
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pyfpm.status.shares import Shares
 
 INTERVAL = 1.0  # seconds
+NO_SHARE = 0.001  # of workers at work: too little to be shown
 
 
 class Figures:
@@ -40,10 +41,11 @@ class Figures:
         self._shares: Shares = (0.0, 0.0, 0.0)
         self._reload_time = UNKNOWN
         self._history = History()
-        self._step = 0
+        self._step = self._checked = int(time.monotonic() / STEP)
         self._begun = 0  # requests, until the last step
         self._last: float | None = None
         self._known: tuple[object, ...] = ()
+        self._busy = False
 
     def tally(self, pool: Pool) -> Tally:
         """What became of all workers that are gone."""
@@ -53,12 +55,12 @@ class Figures:
         return total
 
     def keep(self, pool: Pool, now: float) -> None:
-        """Look and write, once a second, and at once when the generation changes or a reload ends."""
-        known = (pool.current.number, pool.reloads, pool.rollover is None)
+        """Look and write, once a second while something goes on, and at once when it has happened."""
+        known = _known_of(pool)
         due = self._last is None or now - self._last >= INTERVAL
-        if not due and known == self._known:
+        if known == self._known and not (due and self._is_awake(pool, now)):
             return
-        if self._known and known[1] != self._known[1]:
+        if self._known and known[0] != self._known[0]:
             self._reload_time = int(time.time())
         self._known = known
         self._look(pool, now)
@@ -72,24 +74,38 @@ class Figures:
             self.queue_max = max(self.queue_max or 0, self.queue.waiting)
         return self.queue
 
+    def _is_awake(self, pool: Pool, now: float) -> bool:
+        """Whether a look would find anything new. This is asked of each idle pool each second, so it must be cheap."""
+        if self._busy or any(generation.scoreboard.is_at_work() for generation in pool.generations()):
+            return True
+        step, before = int(now / STEP), self._checked
+        self._checked = step
+        return step != before and self._requests(pool) != self._begun
+
     def _look(self, pool: Pool, now: float) -> None:
         self.look_at_queue(pool)
         active = sum(generation.scoreboard.count()[1] for generation in pool.generations())
         self.max_active = max(self.max_active, active)
-        elapsed = INTERVAL if self._last is None else now - self._last
-        age = now - self._started / 1e9
         share = active / pool.settings.pm_max_children
-        self._shares = averaged(self._shares, share, elapsed, age)
-        if (step := int(now / STEP)) != self._step:
-            self._step = step
-            self._remember(pool, share)
+        elapsed = INTERVAL if self._last is None else now - self._last
+        self._shares = averaged(self._shares, share, elapsed, now - self._started / 1e9)
+        self._busy = max(share, *self._shares) > NO_SHARE
+        self._remember(int(now / STEP), self._requests(pool), share)
 
-    def _remember(self, pool: Pool, share: float) -> None:
-        """A step of the pool's history has ended."""
-        begun = self.gone.begun + sum(generation.scoreboard.begun() for generation in pool.generations())
+    def _requests(self, pool: Pool) -> int:
+        """All that were begun."""
+        live = sum(generation.scoreboard.begun() for generation in pool.generations())
+        return self.gone.begun + live
+
+    def _remember(self, step: int, begun: int, share: float) -> None:
+        """Note the step of the pool's history, if it is a new one. Nothing went on in those that were left out."""
+        if step == self._step:
+            return
+        for number in range(max(self._step, step - STEPS) + 1, step):
+            self._history.put(number, 0, 0, 0)
         queue = UNKNOWN if self.queue is None else self.queue.waiting
-        self._history.put(self._step, max(0, begun - self._begun), queue, int(share * 1e6))
-        self._begun = begun
+        self._history.put(step, max(0, begun - self._begun), queue, int(share * 1e6))
+        self._step, self._begun = step, begun
 
     def _write(self, pool: Pool) -> None:
         settings = pool.settings
@@ -116,6 +132,7 @@ class Figures:
             "max_memory": settings.pm_max_memory.bytes,
             "max_lifetime": int(settings.pm_max_lifetime * 1000),
             "reload_time": self._reload_time,
+            "quiet": UNKNOWN if self._busy else self._step,
         }
         facts |= {f"busy_{minutes}": int(share * 1e6) for minutes, share in zip((1, 5, 15), self._shares, strict=True)}
         history = bytes(self._history)
@@ -129,6 +146,21 @@ class Figures:
             }
             generation.scoreboard.facts.write({**facts, **here}, pool.last_reload, elsewhere.durations, elsewhere.waits)
             generation.scoreboard.facts.write_history(history)
+
+
+def _known_of(pool: Pool) -> tuple[object, ...]:
+    """What the master knows without looking, and others should soon know too."""
+    ends = pool.current.tally
+    return (
+        pool.reloads,
+        pool.current.number,
+        pool.rollover is None,
+        pool.current.templates.state,
+        pool.times_at_limit,
+        ends.recycled,
+        ends.crashed,
+        ends.killed,
+    )
 
 
 @dataclass

@@ -20,17 +20,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pyfpm import messages
-from pyfpm.logs.error_log import Level
+from pyfpm import catalogue, messages
 from pyfpm.master import deadlines, processes
 from pyfpm.master.backoff import YOUNG, died_young
 from pyfpm.master.children import Child, Children
-from pyfpm.master.dialogue import Dialogue, few_lines
+from pyfpm.master.dialogue import Dialogue, reason_of
 from pyfpm.master.failures import Failures
 from pyfpm.master.lifecycle import Phase, is_harsher, pressure
 from pyfpm.master.orders import order_worker
 from pyfpm.master.overtime import Overtime
 from pyfpm.master.quota import Quota
+from pyfpm.master.reason import Reason
 from pyfpm.master.sizing import Census
 from pyfpm.master.spawn import Spawned, start_template, trace_signal
 from pyfpm.master.tally import Tally
@@ -122,13 +122,13 @@ class Generation:
 
     @property
     def trouble(self) -> str:
-        """Why it cannot start what it wants to start; empty when it can."""
-        return self.templates.failures.reason or self._worker_failures.reason
+        """Why it cannot start what it wants to start, in a line; empty when it can."""
+        return self.explanation.first if self.explanation else ""
 
     @property
-    def explanation(self) -> str:
+    def explanation(self) -> Reason | None:
         """The trouble with the end of its traceback, for people."""
-        return self.templates.failures.explanation or self._worker_failures.explanation
+        return self.templates.failures.reason or self._worker_failures.reason
 
     @property
     def is_gone(self) -> bool:
@@ -311,7 +311,7 @@ class Generation:
             )
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EPIPE, errno.ECONNRESET):  # busy, or gone
-                self._worker_failures.count(f"cannot order a worker: {error}", now)
+                self._worker_failures.count(Reason(catalogue.CANNOT_FORK, f"cannot order a worker: {error}"), now)
             return False
         child = Child(ordered.mailbox, now, pipes=ordered.pipes, slot=slot, trace=ordered.trace, is_news=self.news)
         child.access_log = 0 if access_log is None else access_log.opened
@@ -328,7 +328,7 @@ class Generation:
                     if child.pid:  # 0: it has ended already, and this is what it had to say
                         child.ready, child.since, child.main_thread = True, now, message.main_thread
                 case messages.LoadFailed():
-                    child.reason = few_lines(message.text)
+                    child.reason = reason_of(message)
                 case messages.Leaving():
                     if not child.outlived:  # by pm.max_lifetime, a moment before
                         self._let_outlive(child, message.text)
@@ -338,7 +338,8 @@ class Generation:
                     raise AssertionError(f"messages.PERMITTED lets a worker say {message!r}")
         if child.channel_ended and not child.pid and self.children.in_slot(child.slot) is child:
             if not self._dismissed:  # or its template was told to leave with the order still unread
-                self._worker_failures.count(child.reason or "a worker died before it was born", now)
+                unborn = Reason(catalogue.WORKER_UNBORN, "a worker died before it was born")
+                self._worker_failures.count(child.reason or unborn, now)
             self._forget(child)
 
     def _adopt(self, child: Child, pid: int) -> None:
@@ -358,8 +359,8 @@ class Generation:
             self._log.notice(f"{child.label()} started", self.name)
 
     def _refuse(self, child: Child, reason: str) -> None:
-        self._log.warning(reason, self.name)
-        child.reason = reason
+        self._log.warning(catalogue.FALSE_WORKER, reason, self.name)
+        child.reason = Reason(catalogue.FALSE_WORKER, reason)
         self._dialogue.hang_up(child)
 
     def _lose_order(self, failed: messages.ForkFailed, now: float) -> None:
@@ -369,7 +370,7 @@ class Generation:
             why = (
                 f"{os.strerror(failed.error)} ({failed.error})" if failed.error else "the process in the middle failed"
             )
-            self._worker_failures.count(f"fork() failed: {why}", now)
+            self._worker_failures.count(Reason(catalogue.CANNOT_FORK, f"fork() failed: {why}"), now)
 
     def _bury_child(self, child: Child, end: processes.End, now: float) -> None:
         self._hear_child(child, now)  # it may have left its reason behind
@@ -387,19 +388,24 @@ class Generation:
         if child.leaving_since is not None:
             obeyed = not child.ready or (_obeyed(child, end) and last.stage not in IN_REQUEST)
             self.tally.killed += not obeyed
-            if child.ready and obeyed:
+            if not obeyed:
+                self._log.warning(catalogue.WORKER_CUT_OFF, how, self.name)
+                return
+            if child.ready:
                 self._worker_failures.end()  # it did start, though it had no time to grow old
-            self._log.say(Level.DEBUG if obeyed else Level.WARNING, how, self.name)
+            self._log.debug(how, self.name)
         elif child.timed_out:
             self.tally.killed += 1
-            self._log.warning(how, self.name)
+            self._log.warning(catalogue.WORKER_CUT_OFF, how, self.name)
         elif not self._dismissed and (child.reason or died_young(lived, last.number)):
             self.tally.crashed += 1
-            self._worker_failures.count(child.reason or how, now)
+            code = catalogue.WORKER_OUT_OF_MEMORY if end.oom else catalogue.WORKER_DIED_YOUNG
+            self._worker_failures.count(child.reason or Reason(code, how), now)
+        elif end.status == 0 or end.by == signal.SIGQUIT:
+            self._log.notice(how, self.name)
         else:
-            normal = end.status == 0 or end.by == signal.SIGQUIT
-            self.tally.crashed += not normal
-            self._log.say(Level.NOTICE if normal else Level.WARNING, how, self.name)
+            self.tally.crashed += 1
+            self._log.warning(catalogue.WORKER_OUT_OF_MEMORY if end.oom else catalogue.WORKER_DIED, how, self.name)
 
     def _forget(self, child: Child) -> None:
         self._overtime.forget(child)
@@ -419,11 +425,11 @@ class Generation:
 
     def _give_up_on(self, child: Child, reason: str) -> None:
         if child.pid:
-            child.reason = child.reason or f"{child.label()} was {reason}"
+            child.reason = child.reason or Reason(catalogue.WORKER_LATE, f"{child.label()} was {reason}")
             processes.send_signal(child.pidfd, signal.SIGKILL)
         else:
             # Ordered and never born: a template that cannot fork is of no use, and the order ends with it.
-            self.templates.kill(f"was ordered to fork a worker, which was {reason}")
+            self.templates.kill(catalogue.ORDER_LATE, f"was ordered to fork a worker, which was {reason}")
 
     def _give_up_silent_peers(self, now: float) -> None:
         if not self.scoreboard.has(READING):

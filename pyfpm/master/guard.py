@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from pyfpm import __version__
+from pyfpm import __version__, catalogue
 
 if TYPE_CHECKING:
     from pyfpm.logs.error_log import ErrorLog
@@ -33,6 +33,6 @@ def guard(log: ErrorLog) -> Callable[[], contextlib.AbstractContextManager[None]
             reported += 1
             if reported <= MOST_REPORTS:
                 text = f"a fault in pyfpm {__version__} itself; it goes on, please report this"
-                log.alert(text, detail=traceback.format_exc())
+                log.alert(catalogue.OUR_FAULT, text, detail=traceback.format_exc())
 
     return guarded

@@ -10,6 +10,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pyfpm.catalogue import Code, marked
+
 if TYPE_CHECKING:
     from pyfpm.config.directives import Configuration, PoolSettings
     from pyfpm.master.check import Check
@@ -32,11 +34,18 @@ class Roll:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it for one pool; for all of them where `pool` is empty."""
+    """What came of it for one pool; for all of them where `pool` is empty. `code` is set if it was refused."""
 
     pool: str
     text: str
-    is_refusal: bool = False
+    code: Code | None = None
+
+    @property
+    def is_refusal(self) -> bool:
+        return self.code is not None
+
+    def __str__(self) -> str:
+        return marked(self.text, self.code)
 
 
 @dataclass
@@ -95,4 +104,4 @@ def _is_of_the_master(request: Request) -> bool:
 
 def _as_seen(outcome: Outcome, request: Request) -> str:
     """What is wrong with the whole configuration names other tenants' pools and paths: not for the user of a pool."""
-    return outcome.text if outcome.pool or _is_of_the_master(request) else ELSEWHERE
+    return str(outcome) if outcome.pool or _is_of_the_master(request) else ELSEWHERE

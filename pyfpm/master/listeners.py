@@ -16,6 +16,7 @@ from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from pyfpm import catalogue
 from pyfpm.config.directives import PoolSettings
 from pyfpm.config.values import Address
 from pyfpm.errors import StartError
@@ -83,7 +84,8 @@ def open_listener(
         made.listen(_backlog_of(settings))
     except OSError as error:
         raise StartError(
-            f"unable to bind listening socket for address '{settings.listen.show()}': {error.strerror} ({error.errno})"
+            catalogue.CANNOT_BIND,
+            f"unable to bind listening socket for address '{settings.listen.show()}': {error.strerror} ({error.errno})",
         ) from error
     return Listener(made, settings.listen)
 
@@ -104,7 +106,8 @@ def apply_ownership(listener: Listener, settings: PoolSettings) -> str:
 def close_strangers(inherited: Iterable[socket.socket], log: ErrorLog) -> None:
     """Close what was handed over and belongs to no pool: an open socket that nobody accepts from hangs its clients."""
     for stranger in inherited:
-        log.warning(f"inherited socket fd={stranger.fileno()} at {stranger.getsockname()!r} belongs to no pool: closed")
+        text = f"inherited socket fd={stranger.fileno()} at {stranger.getsockname()!r} belongs to no pool: closed"
+        log.warning(catalogue.STRANGE_SOCKET, text)
         stranger.close()
 
 
@@ -143,11 +146,12 @@ def _bind_unix(made: socket.socket, path: str, mode: int) -> SocketFile:
         return socket_file.bind(made, path, mode)
     except FileExistsError:
         reason = f"{path} exists and is not a socket: remove it, or choose another path to listen on"
-        raise StartError(reason) from None
+        raise StartError(catalogue.BAD_SOCKET_PATH, reason) from None
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
-        raise StartError(f"Another pyfpm instance seems to already listen on {path}") from None
+        text = f"Another pyfpm instance seems to already listen on {path}"
+        raise StartError(catalogue.ADDRESS_IN_USE, text) from None
 
 
 def _give_to_owner(file: SocketFile, settings: PoolSettings, mode: int | None = None) -> None:
@@ -190,7 +194,8 @@ def _resolve(address: Address) -> list[tuple[int, tuple[Any, ...]]]:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         return [(family, name) for family, _, _, _, name in found]
     except socket.gaierror as error:
-        raise StartError(f"cannot resolve '{address.host}' of '{address.show()}': {error.strerror}") from error
+        text = f"cannot resolve '{address.host}' of '{address.show()}': {error.strerror}"
+        raise StartError(catalogue.CANNOT_RESOLVE, text) from error
 
 
 def _bind_tcp(address: Address, log: ErrorLog, patient: bool) -> socket.socket:
@@ -204,7 +209,8 @@ def _bind_tcp(address: Address, log: ErrorLog, patient: bool) -> socket.socket:
             return _bind_one(socket.AF_INET, ("0.0.0.0", address.port), patient)
     found = _resolve(address)
     for _, other in found[1:]:
-        log.warning(f"Found multiple addresses for {address.host}, {other[0]} ignored")
+        text = f"Found multiple addresses for {address.host}, {other[0]} ignored"
+        log.warning(catalogue.SEVERAL_ADDRESSES, text)
     return _bind_one(*found[0], patient)
 
 

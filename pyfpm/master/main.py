@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from setproctitle import setproctitle
 
-from pyfpm import kernel
+from pyfpm import catalogue, kernel
+from pyfpm.catalogue import marked
 from pyfpm.config.load import control_path
 from pyfpm.errors import StartError
 from pyfpm.fork import EXIT_INTERNAL
@@ -88,7 +89,7 @@ def _take_limits(settings: GlobalSettings) -> None:
         if settings.process_priority is not None and os.geteuid() == 0:
             os.setpriority(os.PRIO_PROCESS, 0, settings.process_priority)
     except (OSError, ValueError) as error:
-        raise StartError(f"cannot set the master's limits or priority: {error}") from error
+        raise StartError(catalogue.MASTER_LIMITS, f"cannot set the master's limits or priority: {error}") from error
 
 
 def _take_over(daemon: Daemon, legacy: Legacy) -> None:
@@ -202,7 +203,7 @@ class Master:
         if not all(pool.can_serve or pool.trouble or pool.is_starved for pool in pools):
             return
         if not any(pool.can_serve or pool.has_remains for pool in pools):
-            self._log.alert("no pool can serve, giving up")
+            self._log.alert(catalogue.NOTHING_SERVES, "no pool can serve, giving up")
             self._exit_code = EXIT_INTERNAL
             self._enter(Wish.TERMINATE, now)
             return
@@ -211,7 +212,7 @@ class Master:
             pool.launch()
             if not pool.can_serve:
                 going_on = "; the workers from before the upgrade go on" if pool.has_remains else ""
-                pool.common.log.warning(f"{NOT_YET}{going_on}", pool.name)
+                pool.common.log.warning(catalogue.NOT_SERVING_YET, f"{NOT_YET}{going_on}", pool.name)
         self._log.notice("ready to handle connections")
         self._log.launched()
         self._daemon.notifier.ready(self._daemon.status())
@@ -245,7 +246,7 @@ class Master:
         if self.phase is Phase.RUNNING:
             self._reloads.request(now)
         else:
-            self._log.warning(f"no reload while the daemon is {self.phase.value}")
+            self._log.warning(catalogue.RELOAD_UNTIMELY, f"no reload while the daemon is {self.phase.value}")
 
     def _leave(self, wish: Wish, now: float) -> None:
         if not self._enter(wish, now):
@@ -265,8 +266,9 @@ class Master:
             self._log.reopen()
             self._log.notice("error log file re-opened")
         except OSError as error:
-            faults.append(f"failed to re-open the error log, the old file stays in use: {error}")
-            self._log.error(faults[-1])
+            fault = f"failed to re-open the error log, the old file stays in use: {error}"
+            self._log.error(catalogue.LOG_NOT_REOPENED, fault)
+            faults.append(marked(fault, catalogue.LOG_NOT_REOPENED))
         for pool in self._daemon.all_pools():
             for reopen, which in ((pool.reopen_error_log, "error"), (pool.reopen_access_log, "access")):
                 try:
@@ -274,6 +276,6 @@ class Master:
                         pool.common.log.notice(f"{which} log file re-opened", pool.name)
                 except OSError as error:
                     fault = f"failed to re-open the {which} log, the old file stays in use: {error}"
-                    pool.common.log.error(fault, pool.name)
-                    faults.append(f"[pool {pool.name}] {fault}")
+                    pool.common.log.error(catalogue.LOG_NOT_REOPENED, fault, pool.name)
+                    faults.append(marked(f"[pool {pool.name}] {fault}", catalogue.LOG_NOT_REOPENED))
         return faults

@@ -17,7 +17,7 @@ from pathlib import Path
 _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
-PAUSE = 1.0  # seconds between two looks
+PAUSE = 5.0  # seconds between two looks
 MEMORY = 5.0  # seconds after which a kill was that of some process which is no child of the master
 
 

@@ -17,7 +17,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pyfpm
-from pyfpm import messages
+from pyfpm import catalogue, messages
 from pyfpm.config.directive import name_of
 from pyfpm.config.directives import PoolSettings
 from pyfpm.logs.slow_log import SlowRequest, entry, shorten, show_stacks
@@ -135,7 +135,8 @@ class Overtime:
         elif step is Step.KILL and not child.timed_out:
             child.timed_out = True
             grace = self._limits.grace
-            self._log.warning(f"{self._named(child)} has not ended within {grace:g} sec, killing", self._settings.name)
+            text = f"{self._named(child)} has not ended within {grace:g} sec, killing"
+            self._log.warning(catalogue.OVER_TIME_KILLED, text, self._settings.name)
             processes.send_signal(child.pidfd, signal.SIGKILL)
         elif step is Step.KILL:
             again = math.inf
@@ -145,7 +146,8 @@ class Overtime:
     def _log_slow(self, child: Child, reading: Reading, now: float) -> None:
         age = max(0.0, now - reading.since / 1e9)
         self._tally.slow += 1
-        self._log.warning(f"{self._named(child)} executing too slow ({age:.6f} sec), logging", self._settings.name)
+        text = f"{self._named(child)} executing too slow ({age:.6f} sec), logging"
+        self._log.warning(catalogue.SLOW_REQUEST, text, self._settings.name)
         script, client = self._scoreboard.read_origin(child.slot)
         slow = SlowRequest(
             self._stamp(self._log.clock()), self._settings.name, child.pid, script, self._request(child), age, client
@@ -156,7 +158,7 @@ class Overtime:
         age = max(0.0, now - reading.since / 1e9)
         self._tally.timed_out += 1
         text = f"{self._named(child)} execution timed out ({age:.6f} sec), terminating"
-        self._log.warning(text, self._settings.name)
+        self._log.warning(catalogue.REQUEST_OVER_TIME, text, self._settings.name)
         self._ask_stacks(child, now, functools.partial(self._say_stacks, child, reading.number))
 
     def _ask_stacks(self, child: Child, now: float, tell: Callable[[bytes, float], None]) -> None:
@@ -180,12 +182,13 @@ class Overtime:
         file.close()
 
     def _complain(self, path: str, reason: str) -> None:
-        self._log.error(f"cannot write {name_of(PoolSettings, 'slowlog')} ({path}): {reason}", self._settings.name)
+        text = f"cannot write {name_of(PoolSettings, 'slowlog')} ({path}): {reason}"
+        self._log.error(catalogue.SLOW_LOG_FAILED, text, self._settings.name)
 
     def _say_stacks(self, child: Child, number: int, text: bytes, now: float) -> None:
         detail = "\n".join(f"  {line}" for line in self._stacks(child, text))
         words = f"{child.label()} was here when its time was over:" if detail else f"{child.label()}: {NO_STACKS}"
-        self._log.warning(words, self._settings.name, detail)
+        self._log.warning(catalogue.OVER_TIME_STACKS, words, self._settings.name, detail)
         done = self._handled.get(child.slot)
         if done is not None and done.number == number and done.tell_at is not None:
             self._handled[child.slot] = done.sooner(now, self._limits.grace)

@@ -14,6 +14,7 @@ import stat
 import time
 from collections.abc import Iterator
 
+from pyfpm import catalogue
 from pyfpm.errors import StartError
 from pyfpm.master import trusted
 
@@ -40,7 +41,8 @@ def hold_pid_file(path: str | None, inherited: int | None = None) -> Iterator[in
     try:
         _write(descriptor)
         if inherited is None and not _is_still(descriptor, path):
-            raise StartError(f"somebody has removed or replaced the PID file {path} while pyfpm started")
+            text = f"somebody has removed or replaced the PID file {path} while pyfpm started"
+            raise StartError(catalogue.PID_FILE_FAILED, text)
         yield descriptor
     finally:
         if _is_still(descriptor, path):
@@ -153,13 +155,14 @@ def _wait_for_guard(name: str, path: str) -> int:
                     return descriptor
         os.close(descriptor)
         time.sleep(RIVAL_PAUSE)
-    raise StartError(f"another process has locked the PID file {path}, and {name} too")
+    raise StartError(catalogue.PID_FILE_LOCKED, f"another process has locked the PID file {path}, and {name} too")
 
 
 def _refuse_holder(descriptor: int, path: str) -> None:
     pid = _holder_of(descriptor)
     if pid is not None:
-        raise StartError(f"another pyfpm is running with the PID file {path}, pid {pid}")
+        text = f"another pyfpm is running with the PID file {path}, pid {pid}"
+        raise StartError(catalogue.ALREADY_RUNNING, text)
 
 
 def _place(path: str) -> str:
@@ -186,7 +189,8 @@ def _open(path: str, flags: int) -> int:
 
 
 def _cannot_create(path: str, error: OSError) -> StartError:
-    return StartError(f"Unable to create the PID file ({path}).: {error.strerror} ({error.errno})")
+    text = f"Unable to create the PID file ({path}).: {error.strerror} ({error.errno})"
+    return StartError(catalogue.PID_FILE_FAILED, text)
 
 
 def _write(descriptor: int) -> None:

@@ -14,10 +14,12 @@ import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pyfpm import catalogue
 from pyfpm.master import deadlines
 from pyfpm.master.backoff import is_emergency
 from pyfpm.master.figures import Figures
 from pyfpm.master.generation import Common, Generation
+from pyfpm.master.reason import Reason
 from pyfpm.master.rollover import Rollover
 from pyfpm.master.shedding import Shedding
 from pyfpm.master.sizing import Census, Orders, Plan, orders_for
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
     from pyfpm.master.backlog import Backlog, Queue
     from pyfpm.master.processes import End
 
-STOPPING = "the daemon is stopping"
+STOPPING = Reason(catalogue.RELOAD_CUT_SHORT, "the daemon is stopping")
+OVERTAKEN = Reason(catalogue.RELOAD_OVERTAKEN, "another reload has overtaken it")
 EPISODE_GAP = 10.0  # seconds without a shortage, and the next one is another
 # Deaths by these say that the process is broken, not that somebody killed it (PHP-FPM's emergency restart).
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS)
@@ -86,7 +89,7 @@ class Pool:
         return self.current.trouble
 
     @property
-    def explanation(self) -> str:
+    def explanation(self) -> Reason | None:
         """The trouble with the end of its traceback, for people."""
         return self.current.explanation
 
@@ -162,11 +165,11 @@ class Pool:
         self._shedding.look_after(self, now)
         self.figures.keep(self, now)
 
-    def roll(self, settings: PoolSettings, common: Common, done: Callable[[str], None], now: float) -> None:
-        """Begin to replace the current generation; `done` is told why it was refused, or ""."""
+    def roll(self, settings: PoolSettings, common: Common, done: Callable[[Reason | None], None], now: float) -> None:
+        """Begin to replace the current generation; `done` is told why it was refused, or None."""
         if self.rollover is not None:  # by an emergency; what is asked for now is newer
             rollover, self.rollover = self.rollover, None
-            self._throw_away(rollover, "another reload has overtaken it", now)
+            self._throw_away(rollover, OVERTAKEN, now)
         candidate = self._new_generation(self.current.number + 1, settings, common)
         candidate.news = self._launched
         self.rollover = Rollover(candidate, common, settings, now, done)
@@ -294,7 +297,8 @@ class Pool:
         if not most or lacking <= 0:
             return
         if self._lacking_at is None or deadlines.is_late(self._lacking_at, now, EPISODE_GAP):
-            self.common.log.warning(f"no more workers by process.max ({most}), consider raising it", self.name)
+            text = f"no more workers by process.max ({most}), consider raising it"
+            self.common.log.warning(catalogue.PROCESS_MAX, text, self.name)
         self._lacking_at = now
 
     def _note_limit(self, orders: Orders, plan: Plan, now: float) -> None:
@@ -303,9 +307,8 @@ class Pool:
             return
         if self._short_at is None or deadlines.is_late(self._short_at, now, EPISODE_GAP):
             self.times_at_limit += 1
-            self.common.log.warning(
-                f"server reached pm.max_children setting ({plan.most}), consider raising it", self.name
-            )
+            text = f"server reached pm.max_children setting ({plan.most}), consider raising it"
+            self.common.log.warning(catalogue.MAX_CHILDREN, text, self.name)
         self._short_at = now
 
     def _note_service(self) -> None:
@@ -319,7 +322,7 @@ class Pool:
                 self.common.log.notice("the pool serves", self.name)
         elif self.trouble and not self.can_serve:
             self._is_down = True
-            self.common.log.warning(f"the pool does not serve: {self.trouble}", self.name)
+            self.common.log.warning(catalogue.POOL_DOWN, f"the pool does not serve: {self.trouble}", self.name)
 
     def _listen_for_need(self, generation: Generation, census: Census, orders: Orders, plan: Plan, now: float) -> None:
         """Be woken when more are needed: by a worker that rings, or by the listener if none is there to ring."""
@@ -350,23 +353,23 @@ class Pool:
         outcome = rollover.step(
             self.current, now, self._waiting(rollover.candidate.census(), plan_of(rollover.settings))
         )
-        if outcome is None:
+        if outcome is False:
             return
         self.rollover = None
-        if outcome:
-            self._throw_away(rollover, outcome, now)
-        else:
+        if outcome is True:
             self._promote(rollover, now)
             self.reloads += 1
             self.last_reload = "ok"
-            rollover.done("")
+            rollover.done(None)
+        else:
+            self._throw_away(rollover, outcome, now)
 
-    def _throw_away(self, rollover: Rollover, reason: str, now: float) -> None:
+    def _throw_away(self, rollover: Rollover, reason: Reason, now: float) -> None:
         rollover.candidate.dismiss_all(now)
         self._leaving.append(rollover.candidate)
         close_unshared(rollover.common, self.common)
         self.reloads += 1
-        self.last_reload = reason
+        self.last_reload = str(reason)
         rollover.done(reason)
 
     def _promote(self, rollover: Rollover, now: float) -> None:
@@ -387,9 +390,8 @@ class Pool:
         count, interval = daemon.emergency_restart_threshold, daemon.emergency_restart_interval
         self._crashes = [*self._crashes, now][-max(1, count) :]
         if self.rollover is None and is_emergency(self._crashes, count, interval):
-            self.common.log.warning(
-                f"failed processes threshold ({count} in {interval:g} sec) is reached, initiating reload", self.name
-            )
+            text = f"failed processes threshold ({count} in {interval:g} sec) is reached, initiating reload"
+            self.common.log.warning(catalogue.EMERGENCY, text, self.name)
             self._crashes.clear()
             self.roll(self.settings, self.common, lambda _refusal: None, now)
 

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pyfpm import catalogue
 from pyfpm.config.directive import Settings, directive_of, name_of
 from pyfpm.config.directives import GlobalSettings, PoolSettings
 from pyfpm.config.values import NOWHERE, SYSLOG, show
@@ -30,6 +31,7 @@ from pyfpm.master.spawn import PACKAGE, interpreter_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pyfpm.catalogue import Code
     from pyfpm.config.directives import Configuration
 
 LONGEST_SOCKET_PATH = 107  # sockaddr_un.sun_path, unix(7), less its zero byte
@@ -72,10 +74,10 @@ def _ignored(settings: type[Settings], attribute: str) -> str:
     return f"'{name_of(settings, attribute)}' directive is ignored when FPM is not running as root"
 
 
-def _problem(settings: Settings, attribute: str, reason: str, advice: str = "") -> Problem:
+def _problem(code: Code, settings: Settings, attribute: str, reason: str, advice: str = "") -> Problem:
     if isinstance(settings, PoolSettings):
         reason = f"[pool {settings.name}] {reason}"
-    return Problem(settings.where(attribute), name_of(type(settings), attribute), reason, advice)
+    return Problem(code, settings.where(attribute), name_of(type(settings), attribute), reason, advice)
 
 
 # ── what does not depend on the pool's user ─────────────────────────────────────────────────────────────────────────
@@ -85,7 +87,7 @@ def _global_problems(configuration: Configuration) -> Iterator[Problem]:
     settings = configuration.global_
     if configuration.prefix is not None and not os.path.isdir(configuration.prefix):
         reason = f"the global prefix '{configuration.prefix}' does not exist or is not a directory"
-        yield Problem("", "", reason)
+        yield Problem(catalogue.NO_SUCH_FOLDER, "", "", reason)
     for attribute in ("pid", "error_log"):
         path = getattr(settings, attribute)
         if path != SYSLOG:
@@ -93,7 +95,7 @@ def _global_problems(configuration: Configuration) -> Iterator[Problem]:
             yield from _trust_problem(settings, attribute, path)
     # Where nobody asked for a control socket, none is no reason to refuse a start.
     if settings.is_set("control") and settings.control not in (None, NOWHERE):
-        yield from _socket_file_problem(partial(_problem, settings, "control"), settings.control)
+        yield from _socket_file_problem(settings, "control", settings.control)
     yield from _limit_problem(settings)
 
 
@@ -113,21 +115,23 @@ def _settings_problems(pool: PoolSettings, as_root: bool) -> list[Problem]:
 
 def _prefix_problem(pool: PoolSettings) -> Iterator[Problem]:
     if pool.prefix is not None and not os.path.isdir(pool.prefix):
-        yield _problem(pool, "prefix", f"the prefix '{pool.prefix}' does not exist or is not a directory")
+        yield _problem(
+            catalogue.NO_SUCH_FOLDER, pool, "prefix", f"the prefix '{pool.prefix}' does not exist or is not a directory"
+        )
 
 
 def _file_problem(settings: Settings, attribute: str, path: str | None) -> Iterator[Problem]:
     """A file that the master will make or write."""
     if path is None:
         return
-    problem = partial(_problem, settings, attribute)
+    problem = partial(_problem, catalogue.UNWRITABLE_FILE, settings, attribute)
     if os.path.isdir(path):
         yield problem(f"'{path}' is a directory", "write the path of a file")
     elif os.path.exists(path):
         if not os.access(path, os.W_OK):
             yield problem(f"'{path}' cannot be written")
     else:
-        yield from _folder_problem(problem, path)
+        yield from _folder_problem(settings, attribute, path)
 
 
 def _trust_problem(settings: Settings, attribute: str, path: str | None) -> Iterator[Problem]:
@@ -136,29 +140,33 @@ def _trust_problem(settings: Settings, attribute: str, path: str | None) -> Iter
         return
     if reason := trusted.fault(path, 0):
         advice = "choose a path through folders that only root can write, such as /var/log or /run"
-        yield _problem(settings, attribute, f"'{path}' is not safe for root to open: {reason}", advice)
+        text = f"'{path}' is not safe for root to open: {reason}"
+        yield _problem(catalogue.UNSAFE_PATH, settings, attribute, text, advice)
 
 
-def _folder_problem(problem: Callable[..., Problem], path: str) -> Iterator[Problem]:
+def _folder_problem(settings: Settings, attribute: str, path: str) -> Iterator[Problem]:
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
-        yield problem(f"the directory '{folder}' does not exist", f"create it: mkdir -p {folder}")
+        reason, advice = f"the directory '{folder}' does not exist", f"create it: mkdir -p {folder}"
+        yield _problem(catalogue.NO_SUCH_FOLDER, settings, attribute, reason, advice)
     elif not os.access(folder, os.W_OK | os.X_OK):
-        yield problem(f"the directory '{folder}' cannot be written")
+        reason = f"the directory '{folder}' cannot be written"
+        yield _problem(catalogue.UNWRITABLE_FILE, settings, attribute, reason)
 
 
 def _socket_problem(pool: PoolSettings, as_root: bool) -> Iterator[Problem]:
     if pool.listen.kind != "unix":
         return
-    problem = partial(_problem, pool, "listen")
-    yield from _socket_file_problem(problem, pool.listen.path)
+    yield from _socket_file_problem(pool, "listen", pool.listen.path)
     if not as_root:
         yield from _gift_problem(pool)
     elif reason := front_way.fault(pool):
-        yield problem(reason, "listen in a folder that the front server can enter, such as /run/pyfpm")
+        advice = "listen in a folder that the front server can enter, such as /run/pyfpm"
+        yield _problem(catalogue.SOCKET_OUT_OF_REACH, pool, "listen", reason, advice)
 
 
-def _socket_file_problem(problem: Callable[..., Problem], path: str) -> Iterator[Problem]:
+def _socket_file_problem(settings: Settings, attribute: str, path: str) -> Iterator[Problem]:
+    problem = partial(_problem, catalogue.BAD_SOCKET_PATH, settings, attribute)
     length = len(os.fsencode(path))
     if length > LONGEST_SOCKET_PATH:
         yield problem(f"'{path}' has {length} bytes; the path of a unix socket has at most {LONGEST_SOCKET_PATH}")
@@ -166,18 +174,19 @@ def _socket_file_problem(problem: Callable[..., Problem], path: str) -> Iterator
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             yield problem(f"'{path}' exists and is not a socket", "remove it, or choose another path")
     else:
-        yield from _folder_problem(problem, path)
+        yield from _folder_problem(settings, attribute, path)
 
 
 def _gift_problem(pool: PoolSettings) -> Iterator[Problem]:
     """Only root can give a socket to somebody else; names that do not exist are reported elsewhere."""
     if pool.listen_acl_users or pool.listen_acl_groups:
         return
+    problem = partial(_problem, catalogue.CANNOT_GIVE_SOCKET, pool)
     with contextlib.suppress(StartError):
         if pool.listen_owner and uid_of(pool.listen_owner) != os.geteuid():
-            yield _problem(pool, "listen_owner", f"only root can give a socket to user '{pool.listen_owner}'")
+            yield problem("listen_owner", f"only root can give a socket to user '{pool.listen_owner}'")
         if pool.listen_group and gid_of(pool.listen_group) not in (os.getegid(), *os.getgroups()):
-            yield _problem(pool, "listen_group", f"only root can give a socket to group '{pool.listen_group}'")
+            yield problem("listen_group", f"only root can give a socket to group '{pool.listen_group}'")
 
 
 def _format_problem(pool: PoolSettings) -> Iterator[Problem]:
@@ -185,7 +194,8 @@ def _format_problem(pool: PoolSettings) -> Iterator[Problem]:
         compile_format(pool.access_format)
     except PyfpmError as error:
         name = name_of(PoolSettings, "access_format")
-        yield _problem(pool, "access_format", f"wrong format for {name} '{pool.access_format}': {error}")
+        text = f"wrong format for {name} '{pool.access_format}': {error}"
+        yield _problem(catalogue.BAD_LOG_FORMAT, pool, "access_format", text)
 
 
 def _limit_problem(settings: GlobalSettings | PoolSettings) -> Iterator[Problem]:
@@ -195,7 +205,8 @@ def _limit_problem(settings: GlobalSettings | PoolSettings) -> Iterator[Problem]
         too_high = hard != resource.RLIM_INFINITY and (wanted > hard or wanted == resource.RLIM_INFINITY)
         if wanted and too_high:
             shown = show(directive_of(type(settings), attribute).kind, wanted)
-            yield _problem(settings, attribute, f"{shown} is above the limit of {hard} that this process may set")
+            reason = f"{shown} is above the limit of {hard} that this process may set"
+            yield _problem(catalogue.LIMIT_TOO_HIGH, settings, attribute, reason)
 
 
 def _highest(which: int) -> int:
@@ -218,7 +229,8 @@ def _size_problem(pool: PoolSettings) -> Iterator[Problem]:
     size = len(json.dumps(pool.template_record()))
     if size > LARGEST_RECORD:
         reason = f"the settings of this pool have {size} bytes; a template can be told {LARGEST_RECORD}"
-        yield _problem(pool, "env", reason, "keep large values in a file that the application reads")
+        advice = "keep large values in a file that the application reads"
+        yield _problem(catalogue.SETTINGS_TOO_LARGE, pool, "env", reason, advice)
 
 
 # ── users, and what they can reach ──────────────────────────────────────────────────────────────────────────────────
@@ -229,7 +241,8 @@ def _account_problems(pool: PoolSettings, as_root: bool) -> Iterator[Problem]:
     wanted: list[tuple[str, str | None, Callable[[str], int]]] = []
     if as_root:
         if pool.user is None:
-            yield _problem(pool, "user", "user has not been defined", "write user = NAME, the user of the application")
+            advice = "write user = NAME, the user of the application"
+            yield _problem(catalogue.NO_USER, pool, "user", "user has not been defined", advice)
         wanted += [("user", pool.user, uid_of), ("group", pool.group, gid_of)]
     if pool.listen.kind == "unix":
         wanted += [("listen_owner", pool.listen_owner, uid_of), ("listen_group", pool.listen_group, gid_of)]
@@ -238,19 +251,21 @@ def _account_problems(pool: PoolSettings, as_root: bool) -> Iterator[Problem]:
     for attribute, name, look_up in wanted:
         try:
             if name is not None and look_up(name) > LARGEST_ID:
-                yield _problem(pool, attribute, f"{name} is too large for an id")
+                yield _problem(catalogue.UNKNOWN_ACCOUNT, pool, attribute, f"{name} is too large for an id")
         except StartError as error:
-            yield _problem(pool, attribute, str(error))
+            yield _problem(error.code, pool, attribute, str(error))
 
 
 def _user_problems(pool: PoolSettings, as_root: bool, allow_root: bool) -> list[Problem]:
     who = identity_of(pool) if as_root else None
     if who is not None and 0 in (who.uid, who.gid) and not allow_root:
         attribute = "user" if who.uid == 0 else "group"
-        return [_problem(pool, attribute, "please specify user and group other than root", "or start with -R")]
+        reason = "please specify user and group other than root"
+        return [_problem(catalogue.POOL_AS_ROOT, pool, attribute, reason, "or start with -R")]
     chroot = pool.chroot if as_root else None
     if chroot and not os.path.isdir(chroot):
-        return [_problem(pool, "chroot", f"the chroot path '{chroot}' does not exist or is not a directory")]
+        reason = f"the chroot path '{chroot}' does not exist or is not a directory"
+        return [_problem(catalogue.NO_SUCH_FOLDER, pool, "chroot", reason)]
     return [
         *_tenants_file_problem(pool, "access_log", pool.access_log, who),
         *_tenants_file_problem(pool, "error_log", pool.error_log, who),
@@ -271,7 +286,7 @@ def _tenants_file_problem(
     place, need = (path, Need.WRITE) if os.path.exists(path) else (os.path.dirname(path), Need.CREATE)
     if reason := _obstacle(place, who, need, None):
         advice = "in a folder that others than root can write, it is the pool's user who opens it"
-        problem = _problem(pool, attribute, reason, advice)
+        problem = _problem(catalogue.POOL_LOG_OUT_OF_REACH, pool, attribute, reason, advice)
         problem.pool = whose
         yield problem
 
@@ -291,7 +306,8 @@ def _tenants_problems(pools: list[PoolSettings], as_root: bool) -> list[Problem]
         found = [*_reach_problems(pool, who, chroot)]
         if fault := answers[interpreter_of(pool), who, chroot]:
             attribute = "virtualenv" if pool.virtualenv else "python"
-            found.append(_problem(pool, attribute, fault, "name an interpreter that this user can run"))
+            advice = "name an interpreter that this user can run"
+            found.append(_problem(catalogue.BAD_INTERPRETER, pool, attribute, fault, advice))
         for problem in found:
             problem.pool = pool.name
         problems += found
@@ -308,13 +324,14 @@ def _reach_problems(pool: PoolSettings, who: Identity | None, chroot: str | None
         return _obstacle(path, who, need, chroot)
 
     if pool.chdir and (found := reason(pool.chdir, Need.ENTER)):
-        yield _problem(pool, "chdir", found)
+        yield _problem(catalogue.APPLICATION_OUT_OF_REACH, pool, "chdir", found)
     for path in pool.pythonpath:
         if found := reason(path, Need.IMPORT):
-            yield _problem(pool, "pythonpath", found)
+            yield _problem(catalogue.APPLICATION_OUT_OF_REACH, pool, "pythonpath", found)
     if found := reason(str(PACKAGE), Need.IMPORT):
         advice = "install pyfpm where the users of all pools can read it; a pool's processes run its code"
-        yield Problem(pool.where(), "", f"[pool {pool.name}] pyfpm itself is out of reach: {found}", advice)
+        text = f"[pool {pool.name}] pyfpm itself is out of reach: {found}"
+        yield Problem(catalogue.PYFPM_OUT_OF_REACH, pool.where(), "", text, advice)
 
 
 def _obstacle(path: str, who: Identity | None, need: Need, chroot: str | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import resource
 
+from pyfpm import catalogue
 from pyfpm.config.directives import PoolSettings
 from pyfpm.errors import StartError
 from pyfpm.master.accounts import Identity
@@ -49,11 +50,12 @@ def set_limit(which: int, value: int) -> None:
 
 def _prove(identity: Identity) -> None:
     if os.getresuid() != (identity.uid,) * 3 or os.getresgid() != (identity.gid,) * 3:
-        raise StartError(f"the change to uid {identity.uid}, gid {identity.gid} did not take place")
+        text = f"the change to uid {identity.uid}, gid {identity.gid} did not take place"
+        raise StartError(catalogue.TEMPLATE_CANNOT, text)
     if identity.uid == 0:
         return
     try:
         os.setuid(0)
     except PermissionError:
         return
-    raise StartError(f"uid {identity.uid} was able to become root again")
+    raise StartError(catalogue.TEMPLATE_CANNOT, f"uid {identity.uid} was able to become root again")

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from pyfpm import catalogue
+from pyfpm.catalogue import marked
 from pyfpm.config.load import load
 from pyfpm.errors import ConfigError, StartError
 from pyfpm.master import deadlines
@@ -24,6 +26,7 @@ from pyfpm.master.job import REFUSED, Job, Outcome, Roll
 from pyfpm.master.listeners import Listener, apply_ownership, open_listener
 from pyfpm.master.logfiles import open_error_log
 from pyfpm.master.pools import close_unshared
+from pyfpm.master.reason import Reason
 
 if TYPE_CHECKING:
     from pyfpm.config.directives import GlobalSettings, PoolSettings
@@ -89,7 +92,7 @@ class Reloads:
         try:
             self._step(job, now)
         except (StartError, OSError) as error:
-            self._refuse(job, [Outcome("", str(error), is_refusal=True)], now)
+            self._refuse(job, [_refusal(error)], now)
 
     # ── the steps ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -110,16 +113,16 @@ class Reloads:
                 self._daemon.loop, replace(configuration, pools=tuple(looked_at)), allow_root=launch.allow_root
             )
         except ConfigError as error:
-            self._refuse(job, [Outcome("", str(problem), is_refusal=True) for problem in error.problems], now)
+            self._refuse(job, [Outcome("", str(problem), problem.code) for problem in error.problems], now)
         except (StartError, OSError) as error:
-            self._refuse(job, [Outcome("", str(error), is_refusal=True)], now)
+            self._refuse(job, [_refusal(error)], now)
 
     def _know_all_names(self, job: Job) -> None:
         assert job.configuration is not None
         known = {*(pool.name for pool in job.configuration.pools), *(pool.name for pool in self._daemon.pools)}
         unknown = [name for name in job.names if name not in known]
         if unknown:
-            raise StartError(f"no such pool: {', '.join(unknown)}")
+            raise StartError(catalogue.NO_SUCH_POOL, f"no such pool: {', '.join(unknown)}")
 
     def _step(self, job: Job, now: float) -> None:
         if job.check is not None:
@@ -132,10 +135,11 @@ class Reloads:
     def _await_check(self, job: Job, check: Check, now: float) -> None:
         if check.findings is None:
             if deadlines.is_late(job.since, now, CHECK_TIMEOUT):
-                raise StartError(f"the check of the new configuration took longer than {CHECK_TIMEOUT:g} seconds")
+                text = f"the check of the new configuration took longer than {CHECK_TIMEOUT:g} seconds"
+                raise StartError(catalogue.CHECK_FAILED, text)
             return
         job.check = None
-        findings = [Outcome(finding.pool, finding.text, is_refusal=True) for finding in check.findings]
+        findings = [Outcome(finding.pool, finding.text, finding.code) for finding in check.findings]
         if any(not finding.pool for finding in findings):
             self._refuse(job, findings, now)
             return
@@ -233,7 +237,8 @@ class Reloads:
             try:
                 self._log.write_to(open_error_log(new.error_log))
             except OSError as error:
-                raise StartError(f"failed to open error_log ({new.error_log}): {error.strerror}") from error
+                text = f"failed to open error_log ({new.error_log}): {error.strerror}"
+                raise StartError(catalogue.LOG_NOT_OPENED, text) from error
             sink.close()
         self._log.speak(manner_of(new))
         self._daemon.settings = new
@@ -264,8 +269,9 @@ class Reloads:
         """Owner, mode and backlog once more."""
         fault = apply_ownership(roll.pool.common.listener, roll.settings)
         if fault:
-            roll.pool.common.log.error(fault, roll.pool.name)
-            job.outcomes.append(Outcome(roll.pool.name, f"pool {roll.pool.name}: {fault}"))
+            roll.pool.common.log.error(catalogue.SOCKET_NOT_GIVEN, fault, roll.pool.name)
+            text = marked(f"pool {roll.pool.name}: {fault}", catalogue.SOCKET_NOT_GIVEN)
+            job.outcomes.append(Outcome(roll.pool.name, text))
 
     def _roll(self, job: Job, now: float) -> None:
         while job.to_roll and len(job.rolling) < AT_A_TIME:
@@ -279,24 +285,24 @@ class Reloads:
             if pool.can_serve:
                 job.outcomes.append(Outcome(name, f"pool {name} is new"))
             else:
-                reason = pool.explanation or "process.max leaves it no worker"
-                job.outcomes.append(Outcome(name, f"[pool {name}] {reason}", is_refusal=True))
+                reason = pool.explanation or Reason(catalogue.PROCESS_MAX, "process.max leaves it no worker")
+                job.outcomes.append(Outcome(name, f"[pool {name}] {reason.text}", reason.code))
         if not job.to_roll and not job.rolling and not job.starting:
             self._finish(job, now)
 
-    def _on_rolled(self, job: Job, roll: Roll) -> Callable[[str], None]:
+    def _on_rolled(self, job: Job, roll: Roll) -> Callable[[Reason | None], None]:
         name = roll.pool.name
 
-        def done(refusal: str) -> None:
+        def done(refusal: Reason | None) -> None:
             if self._job is not job:
                 return  # cancelled, and whoever waited has been told
             job.rolling.pop(name, None)
             number = roll.pool.current.number
-            if refusal:
-                job.outcomes.append(Outcome(name, f"[pool {name}] {refusal}", is_refusal=True))
+            if refusal is not None:
+                job.outcomes.append(Outcome(name, f"[pool {name}] {refusal.text}", refusal.code))
                 job.say(name, f"pool {name}: refused, generation {number} goes on")
-                first = refusal.partition("\n")[0]
-                roll.pool.common.log.error(f"reload refused, generation {number} goes on: {first}", name)
+                text = f"reload refused, generation {number} goes on: {refusal.first}"
+                roll.pool.common.log.error(catalogue.POOL_RELOAD_REFUSED, text, name)
                 return
             self._put_socket_right(job, roll)
             job.say(name, f"pool {name}: generation {number} serves")
@@ -315,15 +321,16 @@ class Reloads:
         for refusal in refusals:
             self._log_outcome(refusal)
         job.outcomes = refusals
-        self._log.error("reload refused, everything stays as it is")
+        self._log.error(catalogue.RELOAD_REFUSED, "reload refused, everything stays as it is")
         for pool in self._daemon.pools:
             if not job.names or pool.name in job.names:
-                pool.last_reload = f"refused: {refusals[0].text.partition(chr(10))[0]}"
+                pool.last_reload = f"refused: {str(refusals[0]).partition(chr(10))[0]}"
         self._close(job, now)
 
     def _log_outcome(self, outcome: Outcome) -> None:
+        assert outcome.code is not None
         first, _, detail = outcome.text.partition("\n")
-        self._log.error(first, detail=detail)
+        self._log.error(outcome.code, first, detail=detail)
 
     def _finish(self, job: Job, now: float) -> None:
         if not job.refusals:
@@ -331,7 +338,7 @@ class Reloads:
         self._close(job, now)
 
     def _close(self, job: Job, now: float) -> None:
-        first = job.refusals[0].text.partition("\n")[0] if job.refusals else ""
+        first = str(job.refusals[0]).partition("\n")[0] if job.refusals else ""
         self.last_refusal = f"reload refused: {first}" if first else ""
         self._daemon.notifier.ready(self.last_refusal or self._daemon.status())
         job.tell_the_end()
@@ -378,6 +385,11 @@ class _Opened:
         for pool in self.new:
             for generation in pool.generations():
                 generation.close()
+
+
+def _refusal(error: StartError | OSError) -> Outcome:
+    """It is about all pools: what could not be opened, a process or descriptor that was not to be had."""
+    return Outcome("", str(error), error.code if isinstance(error, StartError) else catalogue.SYSTEM_REFUSED)
 
 
 def _owned_log(settings: PoolSettings) -> tuple[str | None, ...]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pyfpm import catalogue
 from pyfpm.master import deadlines
+from pyfpm.master.reason import Reason
 from pyfpm.master.sizing import hand_over
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ class Rollover:
     common: Common
     settings: PoolSettings
     since: float
-    done: Callable[[str], None]
+    done: Callable[[Reason | None], None]
     target: int | None = None
     handed_over_at: float | None = None
 
@@ -39,15 +41,16 @@ class Rollover:
         """The candidate has shown that it can serve; from then on it takes over."""
         return self.target is not None
 
-    def step(self, old: Generation, now: float, waiting: int) -> str | None:
-        """Go on by one step. None: not over yet; "": the candidate has taken over; else why it is refused."""
+    def step(self, old: Generation, now: float, waiting: int) -> Reason | bool:
+        """Go on by one step; whether the candidate has taken over, or why it is refused."""
         candidate = self.candidate
-        if candidate.trouble:
+        if candidate.explanation is not None:
             return candidate.explanation
         if self.target is None:
             if not self._has_a_worker(now):
-                late = deadlines.is_late(self.since, now, self.settings.reload_timeout)
-                return f"no worker was ready within {self.settings.reload_timeout:g} seconds" if late else None
+                limit = self.settings.reload_timeout
+                text = f"no worker was ready within {limit:g} seconds"
+                return deadlines.is_late(self.since, now, limit) and Reason(catalogue.RELOAD_TOO_SLOW, text)
             self.target = min(max(old.census().total, 1), self.settings.pm_max_children)
         return self._hand_over(old, now, waiting)
 
@@ -56,7 +59,7 @@ class Rollover:
         self.candidate.want(0 if len(self.candidate.children) else 1, now, must_prove_itself=True)
         return self.candidate.is_serving
 
-    def _hand_over(self, old: Generation, now: float, waiting: int) -> str | None:
+    def _hand_over(self, old: Generation, now: float, waiting: int) -> bool:
         assert self.target is not None
         census = self.candidate.census(waiting)
         ready = census.idle + census.busy
@@ -77,10 +80,8 @@ class Rollover:
             idle = [child for _, child in old.idle()]
             old.dismiss([*idle, *(child for child in staying if child not in idle)][: step.retire], now)
         if ready < self.target or len(staying) > step.retire:
-            return None
+            return False
         # Who is told that the reload is over must not be answered by the old code any more: an idle worker can take one
         # more connection before it hears that it is to leave.
         self.handed_over_at = self.handed_over_at or now
-        if old.has_idle() and not deadlines.is_late(self.handed_over_at, now, LAST_WORDS):
-            return None
-        return ""
+        return not old.has_idle() or deadlines.is_late(self.handed_over_at, now, LAST_WORDS)

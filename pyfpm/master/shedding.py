@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pyfpm.master.behind import Behind
+from pyfpm.scoreboard import IDLE
 
 if TYPE_CHECKING:
     from pyfpm.master.pools import Pool
@@ -46,8 +47,8 @@ class Shedding:
             self._behind = Behind(limit)
             for board in boards:
                 board.set_mark(0)
-        if now - self._last < self._behind.interval:
-            return
+        if now - self._last < self._behind.interval or (not self.is_watching and boards[0].has(IDLE)):
+            return  # where somebody is idle nobody waits
         self._last = now
         queue = pool.queue()
         self.is_watching = queue is not None and queue.waiting > 0 and len(boards) == 1

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyfpm
-from pyfpm import kernel, messages
+from pyfpm import catalogue, kernel, messages
 from pyfpm.config.directives import PoolSettings
 from pyfpm.errors import StartError
 from pyfpm.fork import EXIT_INTERNAL, fork_child, leave
@@ -139,5 +139,6 @@ def _become_template(
         )
     except (OSError, StartError) as error:
         with contextlib.suppress(OSError):
-            messages.send(channel, messages.LoadFailed(text=f"the template cannot {step}: {error}"))
+            text = f"the template cannot {step}: {error}"
+            messages.send(channel, messages.LoadFailed(catalogue.TEMPLATE_CANNOT, text=text))
         leave(EXIT_INTERNAL)

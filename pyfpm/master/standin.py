@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pyfpm import catalogue
 from pyfpm.master import deadlines
 from pyfpm.master.backoff import Streak
 from pyfpm.master.generation import Common, Generation
@@ -66,7 +67,7 @@ class StandIn:
     def _start(self, settings: PoolSettings) -> None:
         if not self._streak.failures:
             text = f"cannot serve for {settings.pm_fail_fast_timeout:g} seconds, requests are answered 503 now"
-            self.common.log.warning(text, settings.name)
+            self.common.log.warning(catalogue.STAND_IN, text, settings.name)
         # The pool's own interpreter may be what is missing: then ours, if this user can reach it.
         ours = self._streak.failures % 2 == 1
         self.generation = Generation(

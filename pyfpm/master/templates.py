@@ -11,13 +11,14 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pyfpm import messages
+from pyfpm import catalogue, messages
 from pyfpm.errors import StartError
 from pyfpm.master import deadlines, processes
 from pyfpm.master.backoff import YOUNG
 from pyfpm.master.children import Template
-from pyfpm.master.dialogue import few_lines
+from pyfpm.master.dialogue import reason_of
 from pyfpm.master.failures import Failures
+from pyfpm.master.reason import Reason
 
 if TYPE_CHECKING:
     from pyfpm.config.directives import PoolSettings
@@ -80,7 +81,7 @@ class Templates:
                 self._begin(now)
         elif not template.ready:
             if deadlines.is_late(template.since, now, self._patience):
-                self.kill(f"was not ready within {self._patience:g} s")
+                self.kill(catalogue.TEMPLATE_LATE, f"was not ready within {self._patience:g} s")
         elif not wanted:
             self.end(signal.SIGTERM, now)
         elif self.failures.streak.failures and deadlines.is_late(template.since, now, YOUNG):
@@ -97,10 +98,10 @@ class Templates:
         elif number is signal.SIGKILL or deadlines.is_late(template.finished_since, now, TIME_TO_LEAVE):
             processes.send_signal(template.pidfd, signal.SIGKILL)
 
-    def kill(self, reason: str) -> None:
+    def kill(self, code: catalogue.Code, reason: str) -> None:
         """It does not do its part; its end is a failure for this reason."""
         if self.current is not None:
-            self.current.reason = f"{self.current.label()} {reason}"
+            self.current.reason = Reason(code, f"{self.current.label()} {reason}")
             processes.send_signal(self.current.pidfd, signal.SIGKILL)
 
     def ask_files(self) -> bool:
@@ -128,14 +129,15 @@ class Templates:
             self._log.debug(how, self._name)
         else:
             going_on = "; its workers go on, another template is started" if template.ready else ""
-            self.failures.count(template.reason or how + going_on, now)
+            self.failures.count(template.reason or Reason(catalogue.TEMPLATE_DIED, how + going_on), now)
         return True
 
     def _begin(self, now: float) -> None:
         try:
             spawned = self._start(self._preload)
         except (OSError, StartError) as error:  # no process to be had, or an account that was deleted
-            self.failures.count(f"cannot start a template: {error}", now)
+            reason = Reason(catalogue.CANNOT_START_TEMPLATE, f"cannot start a template: {error}")
+            self.failures.count(reason, now)
             return
         template = Template(spawned.channel, now, spawned.pid, spawned.pidfd, pipes=spawned.pipes)
         self.current = template
@@ -149,14 +151,15 @@ class Templates:
                 case messages.Loaded():
                     template.ready, template.since = True, now
                     if message.text:
-                        self._log.warning(f"preloaded, although the import left {message.text}", self._name)
+                        text = f"preloaded, although the import left {message.text}"
+                        self._log.warning(catalogue.UNCLEAN_IMPORT, text, self._name)
                 case messages.Unclean() if self._preload == "auto" and not template.ready:
                     text = f"not preloaded, every worker imports the application itself: its import left {message.text}"
                     self._log.notice(text, self._name)
                     self._preload = "no"
                     template.finished_since = now
                 case messages.LoadFailed():
-                    template.reason = few_lines(message.text)
+                    template.reason = reason_of(message)
                 case messages.FilesChanged():
                     self.files_changed = message.text
                 case messages.ForkFailed():

@@ -22,7 +22,8 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from pyfpm import __version__
+from pyfpm import __version__, catalogue
+from pyfpm.catalogue import marked
 from pyfpm.errors import StartError
 from pyfpm.fork import fork_child
 from pyfpm.master import deadlines, processes
@@ -83,7 +84,7 @@ class Legacy:
         with open(int(descriptor), encoding="utf-8") as file:
             record = json.load(file)
         if record.pop("format") != FORMAT:
-            raise StartError(f"cannot take over from pyfpm {record['version']}")
+            raise StartError(catalogue.CANNOT_TAKE_OVER, f"cannot take over from pyfpm {record['version']}")
         pools = {
             name: OldPool(**{**pool, "workers": [OldWorker(**worker) for worker in pool["workers"]]})
             for name, pool in record.pop("pools").items()
@@ -226,9 +227,9 @@ class Upgrade:
 
     def _refuse(self, reason: str) -> None:
         first, _, detail = reason.partition("\n")
-        self._daemon.log.error(f"upgrade refused: {first}", detail=detail)
+        self._daemon.log.error(catalogue.UPGRADE_REFUSED, f"upgrade refused: {first}", detail=detail)
         for request in self._waiting:
-            request.finish(REFUSED, reason)
+            request.finish(REFUSED, marked(reason, catalogue.UPGRADE_REFUSED))
         self._waiting.clear()
 
 

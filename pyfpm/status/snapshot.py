@@ -150,7 +150,7 @@ def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, ful
         busy_share_15m=shares[2],
         durations=durations,
         waits=waits,
-        history=_history(scoreboard, now),
+        history=_history(scoreboard, now, facts["quiet"]),
         processes=tuple(_process(reading, app, wall, now) for reading in readings) if full else (),
     )
 
@@ -159,10 +159,13 @@ def _word(words: tuple[str, ...], index: Known) -> str | None:
     return words[index] if index is not None and index < len(words) else None
 
 
-def _history(scoreboard: Scoreboard, now: int) -> tuple[Step | None, ...]:
-    """The steps that are over, the oldest first."""
+def _history(scoreboard: Scoreboard, now: int, quiet: Known) -> tuple[Step | None, ...]:
+    """The last steps, the oldest first."""
     steps = scoreboard.facts.read_history()
     last = now // (STEP * NANOSECONDS)
+    if quiet is not None:
+        for number in range(max(quiet + 1, last - STEPS), last + 1):
+            steps.setdefault(number, Step(number, 0, 0, 0))
     return tuple([steps.get(number) for number in range(last - STEPS + 1, last + 1)])
 
 

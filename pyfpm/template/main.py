@@ -43,7 +43,7 @@ def main(channel_descriptor: int, pool: str) -> None:
     try:
         template.load()
     except ApplicationError as error:
-        messages.send(channel, messages.LoadFailed(text=str(error)))
+        messages.send(channel, messages.LoadFailed(error.code, text=str(error)))
         leave(EXIT_INTERNAL)
     template.obey()
     leave(0)

@@ -10,6 +10,7 @@ import os
 import resource
 import time
 
+from pyfpm import catalogue
 from pyfpm.logs.access_log import Entry, compile_format, is_suppressed, measures
 from pyfpm.worker.application import tell
 
@@ -93,7 +94,7 @@ class AccessLog:
                 entry.memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             self._append(self._line(entry))
         except BaseException as error:
-            self._mailbox.error(f"cannot write to the access log: {tell(error)}")
+            self._mailbox.error(catalogue.ACCESS_LINE_FAILED, f"cannot write to the access log: {tell(error)}")
 
     def _append(self, line: bytes) -> None:
         assert self._mailbox.access_log is not None
@@ -102,7 +103,7 @@ class AccessLog:
             self._complained = False
         except OSError as error:
             if not self._complained:  # a full disk: once is enough
-                self._mailbox.error(f"cannot write the access log: {error}")
+                self._mailbox.error(catalogue.ACCESS_LOG_FAILED, f"cannot write the access log: {error}")
             self._complained = True
 
 

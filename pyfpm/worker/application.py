@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 
+from pyfpm import catalogue
 from pyfpm.errors import ApplicationError
 
 TYPE_CHECKING = False
@@ -30,9 +31,10 @@ def load_application(target: str) -> Callable[..., Any]:
     except BaseException as error:
         # An import may do anything, sys.exit() included: all of it is this application's failure and no one else's.
         reason = f"cannot load {target}: {describe(error)}\n{format_traceback(error)}"
-        raise ApplicationError(reason.rstrip()) from error
+        raise ApplicationError(reason.rstrip(), catalogue.CANNOT_LOAD) from error
     if not callable(found):
-        raise ApplicationError(f"cannot load {target}: {path} is {type(found).__name__}, which cannot be called")
+        reason = f"cannot load {target}: {path} is {type(found).__name__}, which cannot be called"
+        raise ApplicationError(reason, catalogue.CANNOT_LOAD)
     return found  # type: ignore[no-any-return]
 
 

@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
 
+    from pyfpm.catalogue import Code
+
 DEBUG, NOTICE, WARNING, ERROR = range(1, 5)  # the levels of logs.error_log, which workers do not load
 PATIENCE_MS = 10_000
 
@@ -46,13 +48,13 @@ class Mailbox:
             return
 
     def debug(self, text: str) -> None:
-        self.say(messages.Said(DEBUG, text=text))
+        self.say(messages.Said(DEBUG, 0, text=text))
 
-    def warn(self, text: str) -> None:
-        self.say(messages.Said(WARNING, text=text))
+    def warn(self, code: Code, text: str) -> None:
+        self.say(messages.Said(WARNING, code, text=text))
 
-    def error(self, text: str) -> None:
-        self.say(messages.Said(ERROR, text=text))
+    def error(self, code: Code, text: str) -> None:
+        self.say(messages.Said(ERROR, code, text=text))
 
     def close(self) -> None:
         """Say nothing more, and hear nothing."""

@@ -21,7 +21,7 @@ import sys
 import time
 from _signal import getsignal  # type: ignore[import-not-found]  # signal's own tries an Enum first: 1 µs
 
-from pyfpm import kernel, messages
+from pyfpm import catalogue, kernel, messages
 from pyfpm.errors import ApplicationError, PeerError, PeerGone, RequestTimeout
 from pyfpm.fork import EXIT_INTERNAL, leave
 from pyfpm.gateway.body import Input, content_length, received
@@ -72,7 +72,7 @@ def run_worker(
         worker.leave_if_forked()
     except ApplicationError as error:
         worker.leave_if_forked()
-        worker.mailbox.say(messages.LoadFailed(text=str(error)))
+        worker.mailbox.say(messages.LoadFailed(error.code, text=str(error)))
         sys.exit(EXIT_INTERNAL)
     worker.serve()
 
@@ -190,9 +190,9 @@ class Worker:
     def leave_if_forked(self) -> None:
         """The end of a process that the application has forked, and let come back out of itself."""
         if self.is_forked:
-            text = f"pyfpm: process {os.getpid()}, forked by the application, returned into the worker; it ends here\n"
+            text = f"pyfpm: process {os.getpid()}, forked by the application, returned into the worker; it ends here"
             with contextlib.suppress(OSError):
-                os.write(2, text.encode())
+                os.write(2, f"{catalogue.marked(text, catalogue.FORKED_AND_RETURNED)}\n".encode())
             leave(0)
 
     # ── serving ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -217,7 +217,8 @@ class Worker:
             self.main_thread = _thread.get_ident()
         else:
             name = f"SIGRTMIN+{number - signal.SIGRTMIN}"
-            self.mailbox.warn(f"no stacks of slow requests: the application uses {name} itself; see slowlog_signal")
+            text = f"no stacks of slow requests: the application uses {name} itself; see slowlog_signal"
+            self.mailbox.warn(catalogue.SIGNAL_TAKEN, text)
 
     def serve(self) -> None:
         """Serve until told to stop."""
@@ -266,9 +267,10 @@ class Worker:
                     rest = self._serve_request(data, peer, accepted)
                 # Else it is a look at whether we are there, or the end of a kept connection.
             else:
-                self.mailbox.warn(f"Connection disallowed: IP address '{peer[0]}' has been dropped.")
+                text = f"Connection disallowed: IP address '{peer[0]}' has been dropped."
+                self.mailbox.warn(catalogue.CLIENT_DISALLOWED, text)
         except PeerError as error:
-            self.mailbox.warn(f"{show_peer(descriptor, peer)}: {error}; connection closed")
+            self.mailbox.warn(catalogue.BAD_CONNECTION, f"{show_peer(descriptor, peer)}: {error}; connection closed")
         except PeerGone as error:
             self.mailbox.debug(f"{show_peer(descriptor, peer)}: {error}")
         except OSError:
@@ -286,7 +288,8 @@ class Worker:
                 self.kept.pop(descriptor, None)  # the application has closed it
         if getsignal(_QUIT) is not self._on_quit or getsignal(_USR1) is not self._on_mail:
             self._take_signals()  # or the worker could neither be retired nor be told of a silent peer
-            self.mailbox.warn("the application has replaced the worker's handler of SIGQUIT or SIGUSR1; it is put back")
+            text = "the application has replaced the worker's handler of SIGQUIT or SIGUSR1; it is put back"
+            self.mailbox.warn(catalogue.SIGNALS_REPLACED, text)
         if self.recycling is not None and (reason := self.recycling.is_due(self._desk.served)):
             # The master lets us go when a replacement is ready, or now if there is no room for one.
             self.recycling = None
@@ -326,12 +329,14 @@ class Worker:
             # A worker of this pool keeps connections and has made the listener non-blocking for all of us.
             wait_readable([self.listener.fileno()], None)
         elif error.errno in _SHORT_OF:
-            self.mailbox.warn(f"accept() failed: {error.strerror} ({error.errno}); see rlimit_files")
+            text = f"accept() failed: {error.strerror} ({error.errno}); see rlimit_files"
+            self.mailbox.warn(catalogue.OUT_OF_DESCRIPTORS, text)
             wait_readable([], SHORTAGE_PAUSE)
         elif error.errno in _NO_LISTENER:
             # This one cannot serve any more; the master replaces it.
             reason = "the application has closed or replaced file descriptors that were its worker's"
-            raise ApplicationError(f"accept() failed: {error.strerror}; {reason}") from error
+            text = f"accept() failed: {error.strerror}; {reason}"
+            raise ApplicationError(text, catalogue.DESCRIPTORS_CLOSED) from error
         else:
             raise error
 

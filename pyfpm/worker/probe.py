@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import sys
 
+from pyfpm import catalogue
 from pyfpm.errors import ApplicationError
 from pyfpm.gateway.environ import base_environ, complete
 from pyfpm.gateway.response import Response
@@ -33,16 +34,18 @@ def prove(application: Callable[..., Any], settings: dict[str, Any]) -> None:
     if not complete(environ, settings["mount"], io.BytesIO()):
         # The application would be asked for a path that no visitor's request can have.
         inside = f"reload_probe must begin with {settings['mount']}"
-        raise ApplicationError(f"the probe GET {probe} is outside the pool's mount {settings['mount']}: {inside}")
+        text = f"the probe GET {probe} is outside the pool's mount {settings['mount']}: {inside}"
+        raise ApplicationError(text, catalogue.PROBE_FAILED)
     response = Response(_discard, fastcgi.head, fastcgi.whole, fastcgi.stdout, fastcgi.end)
     response.begin(1, False)
     try:
         response.run(application, environ)
     except BaseException as error:
         text = f"the probe GET {probe} failed: {describe(error)}\n{format_traceback(error)}"
-        raise ApplicationError(text) from error
+        raise ApplicationError(text, catalogue.PROBE_FAILED) from error
     if not 200 <= response.status < 400:
-        raise ApplicationError(f"the probe GET {probe} was answered with {response.status}; 2xx or 3xx is wanted")
+        text = f"the probe GET {probe} was answered with {response.status}; 2xx or 3xx is wanted"
+        raise ApplicationError(text, catalogue.PROBE_FAILED)
 
 
 def _request(probe: str) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import os
 import resource
 import time
 
-from pyfpm.errors import PeerError, PeerGone, RequestTimeout
+from pyfpm import catalogue
+from pyfpm.errors import ApplicationError, PeerError, PeerGone, RequestTimeout
 from pyfpm.gateway import unavailable
 from pyfpm.gateway.arrival import came_at
 from pyfpm.gateway.environ import complete
@@ -98,7 +99,7 @@ class Desk:
             except PeerGone as error:
                 self._refuse(response, error)
             except PeerError as error:
-                self._mailbox.warn(f"{self._named()}: {error}")
+                self._mailbox.warn(catalogue.BAD_REQUEST, f"{self._named()}: {error}")
                 self._refuse(response, error)
             except RequestTimeout:
                 self._time_out(response)
@@ -165,7 +166,8 @@ class Desk:
 
     def _end_connection(self, response: Response) -> None:
         if response.ignored:
-            self._mailbox.warn(f"{self._named()}: {response.ignored} bytes came after pyfpm.finish_request, not sent")
+            text = f"{self._named()}: {response.ignored} bytes came after pyfpm.finish_request, not sent"
+            self._mailbox.warn(catalogue.SENT_TOO_LATE, text)
         self._connection.finish(False)
 
     def _time_out(self, response: Response) -> None:
@@ -201,7 +203,8 @@ class Desk:
         when = "after a part of the answer was sent" if response.incomplete else ""
         where = f" {when}" if when else ""
         self._leave_if_forked()
-        self._mailbox.error(f"{self._named()} failed{where}: {tell(error)}")
+        code = error.code if isinstance(error, ApplicationError) else catalogue.REQUEST_FAILED
+        self._mailbox.error(code, f"{self._named()} failed{where}: {tell(error)}")
         if response.incomplete:
             # nginx takes a closed connection for the end of an answer without Content-Length; not this.
             self._connection.cut(fastcgi.cut())

@@ -50,6 +50,46 @@ def wait_readable(descriptor: int, deadline: Deadline) -> None:
         pass
 
 
+# ── how long something took ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def stalled() -> float:
+    """Seconds in which somebody on this machine had to wait for a processor or a disk (Documentation/accounting/psi).
+
+    What lasted longer by as much says nothing of pyfpm. Where the kernel does not tell, each second counts as a minute.
+    """
+    total = 0.0
+    for resource in ("cpu", "io"):
+        try:
+            with open(f"/proc/pressure/{resource}", encoding="ascii") as file:
+                total += int(file.readline().rpartition("total=")[2]) / 1e6
+        except OSError:
+            return time.monotonic() * 60
+    return total
+
+
+class Stopwatch:
+    """How long something took. `fair` leaves out what the machine lost meanwhile: upper limits are for that."""
+
+    def __init__(self) -> None:
+        self._began, self._before = time.monotonic(), stalled()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds on the clock."""
+        return time.monotonic() - self._began
+
+    @property
+    def lost(self) -> float:
+        """Seconds in which the machine kept somebody waiting."""
+        return stalled() - self._before
+
+    @property
+    def fair(self) -> float:
+        """Seconds that count."""
+        return self.elapsed - self.lost
+
+
 # ── a process is gone ───────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -33,6 +33,16 @@ def same_worker(site: Daemon) -> Iterator[None]:
     assert site.get("/pid").body == before
 
 
+def test_the_code_stands_behind_the_first_line_and_no_other(site: Daemon) -> None:
+    start = site.log_end()
+    assert site.get("/raise", "find=me").status == 500
+    site.wait_log(r'(?m)"GET /raise\?find=me" failed: ValueError: .* \[PYFPM-504\]$', start=start)
+    site.wait_log(r"(?m)child \d+ ValueError: [^[]*$", start=start)
+    assert site.log.read()[start:].count("PYFPM") == 1
+    site.get("/length", "said=5&given=3")
+    site.wait_log(r"(?m) failed.*: ApplicationError: .* \[PYFPM-505\]$", start=start)
+
+
 def test_raised_before_the_headers(site: Daemon) -> None:
     answer = site.get("/raise", "q=1")
     assert answer.status == 500

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING
 
 from tests.harness.fcgi_client import Connection
 from tests.harness.load import Load
 from tests.harness.reloads import in_hand, report, wait_report
+from tests.harness.waits import Stopwatch
 
 if TYPE_CHECKING:
     from tests.harness.daemon import Daemon
@@ -30,13 +30,13 @@ def test_it_starts_with_start_servers(daemon: Daemon) -> None:
 def test_it_grows_at_once_to_the_need_and_keeps_its_spare(daemon: Daemon) -> None:
     add_dynamic(daemon, 16, 2, 2, 4)
     daemon.start()
-    began = time.monotonic()
+    clock = Stopwatch()
     with in_hand(daemon, 12):
         daemon.gate.wait_inside(12)
         # PHP-FPM would have needed one second for each doubling.
-        assert time.monotonic() - began < 1
+        assert clock.fair < 1
         assert wait_report(daemon, lambda now: now.idle >= 2).busy == 12
-        assert time.monotonic() - began < 1.5
+        assert clock.fair < 1.5
         daemon.gate.release(12)
 
 
@@ -44,12 +44,12 @@ def test_it_grows_within_a_moment_of_each_request(daemon: Daemon) -> None:
     """One after the other, each of which takes the last idle worker: nobody waits for a second's tick."""
     add_dynamic(daemon, 12, 1, 1, 1)
     daemon.start()
-    began = time.monotonic()
+    clock = Stopwatch()
     with contextlib.ExitStack() as stack:
         for _ in range(10):
             stack.enter_context(in_hand(daemon))
             daemon.gate.wait_inside()
-        assert time.monotonic() - began < 1.5, "ten ticks would be ten seconds"
+        assert clock.fair < 1.5, "ten ticks would be ten seconds"
         daemon.gate.release(10)
 
 
@@ -58,7 +58,6 @@ def test_it_shrinks_to_max_spare_all_at_once_the_least_recently_used_first(daemo
     daemon.start()
     with in_hand(daemon, 8) as clients:
         pids = daemon.gate.wait_inside(8)
-        daemon.expect(r"pm\.max_children")
         for client in clients:
             daemon.gate.release()
             # Whoever was let go comes back by itself: which one it is, the client that gets an answer tells.
@@ -67,9 +66,9 @@ def test_it_shrinks_to_max_spare_all_at_once_the_least_recently_used_first(daemo
         assert sorted(order) == sorted(pids)
     # Those that were used last: each answers once more.
     last = {int(daemon.get("/pid").body) for _ in range(3)}
-    began = time.monotonic()
+    clock = Stopwatch()
     wait_report(daemon, lambda now: now.total == 2)
-    assert time.monotonic() - began < 2.5, "six surplus workers, one a second"
+    assert clock.fair < 2.5, "six surplus workers, one a second"
     if len(last) <= 2:
         assert last <= set(daemon.workers())
 
@@ -100,7 +99,6 @@ def test_below_the_limit_there_is_no_warning(daemon: Daemon) -> None:
 def test_no_request_is_lost_while_it_shrinks_and_grows(daemon: Daemon) -> None:
     add_dynamic(daemon, 6, 1, 1, 1)
     daemon.start()
-    daemon.expect(r"pm\.max_children")
     with Load(daemon.address(), clients=2) as load:
         for _ in range(4):
             with in_hand(daemon, 4) as clients:

@@ -11,7 +11,7 @@ from tests.harness.fcgi_client import Connection, get_parameters, request_bytes
 from tests.harness.load import Load
 from tests.harness.reloads import in_hand, report, wait_report
 from tests.harness.sockets import free_port
-from tests.harness.waits import watching
+from tests.harness.waits import Stopwatch, watching
 
 if TYPE_CHECKING:
     from tests.harness.daemon import Daemon, Settings
@@ -35,10 +35,10 @@ def test_nobody_is_there_until_the_first_request(daemon: Daemon) -> None:
 def test_a_burst_gets_as_many_workers(daemon: Daemon) -> None:
     add_ondemand(daemon, 20)
     daemon.start()
-    began = time.monotonic()
+    clock = Stopwatch()
     with in_hand(daemon, 20):
         pids = daemon.gate.wait_inside(20)
-        assert time.monotonic() - began < 1
+        assert clock.fair < 1
         assert len(set(pids)) == 20
         daemon.gate.release(20)
 
@@ -61,9 +61,9 @@ def test_a_second_visitor_while_the_first_is_served(daemon: Daemon) -> None:
     daemon.start()
     with in_hand(daemon):
         (first,) = daemon.gate.wait_inside()
-        began = time.monotonic()
+        clock = Stopwatch()
         assert int(daemon.get("/pid").body) != first
-        assert time.monotonic() - began < 0.5, "not only with the next tick"
+        assert clock.fair < 0.5, "not only with the next tick"
         daemon.gate.release()
 
 
@@ -75,18 +75,18 @@ def test_the_idle_leave_after_their_time(daemon: Daemon) -> None:
         daemon.gate.release(4)
         for client in clients:
             client.receive()
-    began = time.monotonic()
+    clock = Stopwatch()
     with watching(*pids) as processes:
         for process in processes:
             process.wait_exit(5)
-    assert 0.3 < time.monotonic() - began < 3
+    assert clock.elapsed > 0.3
+    assert clock.fair < 3
     assert daemon.get("/pid").status == 200
 
 
 def test_who_is_asked_all_the_time_stays(daemon: Daemon) -> None:
     add_ondemand(daemon, 1, more={"pm.process_idle_timeout": "1s"})
     daemon.start()
-    daemon.expect(r"pm\.max_children")  # a client that comes again before the worker is back from accept() waits
     with Load(daemon.address(), clients=1) as load:
         end = time.monotonic() + 2.5
         while time.monotonic() < end:
@@ -98,7 +98,6 @@ def test_who_is_asked_all_the_time_stays(daemon: Daemon) -> None:
 def test_no_request_is_lost_at_the_moment_when_workers_leave(daemon: Daemon) -> None:
     add_ondemand(daemon, 4, more={"pm.process_idle_timeout": "0.001s"})
     daemon.start()
-    daemon.expect(r"pm\.max_children")
     with Load(daemon.address(), clients=2) as load:
         for _ in range(20):
             load.wait_answers(5)
@@ -121,9 +120,9 @@ def test_a_pool_that_nobody_visits_gives_up_its_template_too(daemon: Daemon) -> 
         wait_report(daemon, lambda now: now.total == 0)
         assert daemon.family() == []
         assert report(daemon).state == "serving", "it answers whoever comes"
-        began = time.monotonic()
+        clock = Stopwatch()
         assert daemon.get("/pid").status == 200
-        assert time.monotonic() - began < 3
+        assert clock.fair < 3
     assert "ERROR" not in daemon.log.read()
 
 
@@ -156,7 +155,6 @@ def test_without_its_template_and_workers_the_pool_comes_back(daemon: Daemon) ->
 def test_who_knocks_and_goes_leaves_nothing_behind(daemon: Daemon) -> None:
     add_ondemand(daemon, 4)
     daemon.start()
-    daemon.expect(r"pm\.max_children")
     for _ in range(20):
         with Connection(daemon.address()):
             pass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import struct
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +13,7 @@ from tests.harness import fcgi_client
 from tests.harness.daemon import fresh_daemon
 from tests.harness.fcgi_client import Connection, begin, get_parameters, pairs, record, request_bytes, stream
 from tests.harness.sockets import listening, port_of
+from tests.harness.waits import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,9 +49,9 @@ def pool(request: pytest.FixtureRequest, site: Daemon) -> Iterator[str]:
 
 def time_until_free(site: Daemon, pool: str) -> float:
     """How long it takes until somebody else is served."""
-    began = time.monotonic()
+    clock = Stopwatch()
     assert site.get("/pid", pool=pool).status == 200
-    return time.monotonic() - began
+    return clock.fair
 
 
 POST = get_parameters("/hash", REQUEST_METHOD="POST", CONTENT_LENGTH="10")

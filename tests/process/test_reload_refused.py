@@ -118,6 +118,7 @@ def test_a_broken_deploy_costs_no_request(daemon: Daemon, breakage: str) -> None
     assert {body for _, body in load.answered} == {b"one"}
     daemon.wait_log(f"(?i){reason}")
     assert re.search(reason, outcome.text), outcome
+    assert re.search(r" \[PYFPM-\d{3}\]$", outcome.text.split("\n")[0]), "an operator can look it up"
     assert sorted(daemon.workers()) == before or "worker" in breakage or "hangs" in breakage
     notices = daemon.drain_notices()
     begun = [at for at, line in enumerate(notices) if line == "RELOADING=1"]

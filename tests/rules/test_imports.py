@@ -11,13 +11,24 @@ import pytest
 
 from tests.rules.source import MODULES, NAMES, ROOT, Module
 
-SHARED = {"errors", "messages", "scoreboard", "facts", "histogram", "signals", "fork", "kernel", "__init__"}
+SHARED = {
+    "catalogue",
+    "errors",
+    "messages",
+    "scoreboard",
+    "facts",
+    "histogram",
+    "signals",
+    "fork",
+    "kernel",
+    "__init__",
+}
 # Who may import whom; everybody may import from his own folder. "gateway.events" style names narrow it to one module.
 ALLOWED = {
     "__main__": {"cli"},
-    "cli": {"config", "master", "logs", "status", "messages", "errors", "fork", "__init__"},
+    "cli": {"config", "master", "logs", "status", "messages", "catalogue", "errors", "fork", "__init__"},
     "master": {"config", "logs", "status", *SHARED},
-    "template": {"worker", "messages", "scoreboard", "fork", "kernel", "errors"},
+    "template": {"worker", "messages", "scoreboard", "fork", "kernel", "catalogue", "errors"},
     "worker": {
         "protocols",
         "gateway",
@@ -28,12 +39,13 @@ ALLOWED = {
         "histogram",
         "fork",
         "kernel",
+        "catalogue",
         "errors",
     },
     "gateway": {"protocols.events", "errors"},
     "protocols": {"errors"},
-    "config": {"errors"},
-    "logs": {"errors"},
+    "config": {"catalogue", "errors"},
+    "logs": {"catalogue", "errors"},
     "status": {"scoreboard", "facts", "histogram", "errors"},
     "messages": {"errors"},
     "scoreboard": {"facts", "histogram"},
@@ -42,13 +54,14 @@ ALLOWED = {
     "signals": set[str](),
     "fork": set[str](),
     "kernel": set[str](),
-    "errors": set[str](),
+    "errors": {"catalogue"},
+    "catalogue": set[str](),
     "__init__": {"errors"},
 }
 # What runs on the pool's interpreter: the standard library alone, and Python 3.9.
 FOR_POOLS = (
     "template", "worker", "gateway", "protocols", "messages", "scoreboard", "facts", "histogram", "fork", "kernel",
-    "errors",
+    "errors", "catalogue",
 )  # fmt: skip
 FOR_POOLS_TOO = (
     "logs/access_log.py", "logs/access_codes.py", "logs/timestamp.py", "logs/__init__.py", "__init__.py",

@@ -16,7 +16,7 @@ from pyfpm.errors import MessageError
 from pyfpm.messages import LARGEST_TEXT, MOST_DESCRIPTORS, PERMITTED, Message, Speaker, decode, encode, receive, send
 
 KINDS = list(messages._KINDS.values())
-LARGEST = {"B": 2**8 - 1, "I": 2**32 - 1, "Q": 2**64 - 1, "i": 2**31 - 1}
+LARGEST = {"B": 2**8 - 1, "H": 2**16 - 1, "I": 2**32 - 1, "Q": 2**64 - 1, "i": 2**31 - 1}
 
 
 def numbers_for(kind: type[Message]) -> st.SearchStrategy[tuple[int, ...]]:

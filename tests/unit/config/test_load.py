@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pyfpm import catalogue
 from pyfpm.config.values import Address, MemoryLimit
 from pyfpm.errors import ConfigError
 from tests.unit.config.reading import GOOD_POOL, Folder
@@ -297,7 +298,8 @@ def test_toml_includes_ini(folder: Folder) -> None:
 def test_an_include_that_matches_nothing_is_a_warning(folder: Folder) -> None:
     configuration = folder.read(f"[www]\n{GOOD_POOL}\ninclude = d/*.conf\n")
     main = folder.path / "pyfpm.conf"
-    assert configuration.warnings == (f"Nothing matches the include pattern 'd/*.conf' from {main} at line 8.",)
+    text = f"Nothing matches the include pattern 'd/*.conf' from {main} at line 8."
+    assert configuration.warnings == ((catalogue.INCLUDE_MATCHES_NOTHING, text),)
 
 
 def test_a_file_that_includes_itself(folder: Folder) -> None:

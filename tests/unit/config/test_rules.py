@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from pyfpm import catalogue
 from pyfpm.errors import ConfigError
 from tests.unit.config.reading import GOOD_POOL, Folder
 
@@ -46,8 +47,8 @@ def test_json_is_the_only_format_without_codes(folder: Folder) -> None:
 def test_an_owner_beside_an_access_list_is_a_warning(folder: Folder) -> None:
     configuration = folder.read(f"[a]\n{GOOD_POOL}\nlisten.acl_users = x\nlisten.owner = y\nlisten.group = z\n")
     assert configuration.warnings == (
-        "[pool a] ACL set, listen.owner = 'y' is ignored",
-        "[pool a] ACL set, listen.group = 'z' is ignored",
+        (catalogue.OWNER_IGNORED, "[pool a] ACL set, listen.owner = 'y' is ignored"),
+        (catalogue.OWNER_IGNORED, "[pool a] ACL set, listen.group = 'z' is ignored"),
     )
 
 
@@ -161,7 +162,9 @@ def test_bounds(folder: Folder, line: str, complaint: str) -> None:
 def test_what_has_no_effect_is_a_warning(folder: Folder) -> None:
     lines = "pm.template_idle_timeout = 1h\npm.max_requests_jitter = 5\n"
     emergency = "[global]\nemergency_restart_threshold = 10\n"
-    assert folder.read(f"[a]\n{GOOD_POOL}\n{lines}{emergency}").warnings == (
+    warnings = folder.read(f"[a]\n{GOOD_POOL}\n{lines}{emergency}").warnings
+    assert {code for code, _ in warnings} == {catalogue.WITHOUT_EFFECT}
+    assert tuple(text for _, text in warnings) == (
         "emergency_restart_threshold has no effect without emergency_restart_interval",
         "[pool a] pm.template_idle_timeout has no effect with pm = static",
         "[pool a] pm.max_requests_jitter has no effect without pm.max_requests",

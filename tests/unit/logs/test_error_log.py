@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyfpm.catalogue import WORKER_DIED as CODE
 from pyfpm.logs.error_log import ErrorLog, Level
 from pyfpm.logs.files import LogFile
 
@@ -51,14 +52,14 @@ def test_php_fpms_lines(sink: Sink) -> None:
     log = log_to(sink)
     log.debug("not shown")
     log.notice("fpm is running, pid 17")
-    log.warning("child 912 exited", pool="www")
-    log.error("é")
-    log.alert("the end")
+    log.warning(CODE, "child 912 exited", pool="www")
+    log.error(CODE, "é")
+    log.alert(CODE, "the end")
     assert b"".join(sink.lines).decode().splitlines() == [
         f"{TIME} NOTICE: fpm is running, pid 17",
-        f"{TIME} WARNING: [pool www] child 912 exited",
-        f"{TIME} ERROR: é",
-        f"{TIME} ALERT: the end",
+        f"{TIME} WARNING: [pool www] child 912 exited [PYFPM-411]",
+        f"{TIME} ERROR: é [PYFPM-411]",
+        f"{TIME} ALERT: the end [PYFPM-411]",
     ]
 
 
@@ -69,10 +70,10 @@ def test_debug_shows_microseconds_and_the_pid_on_every_line(sink: Sink) -> None:
 
 
 def test_details_become_lines_with_the_same_head(sink: Sink) -> None:
-    log_to(sink).error("failed", pool="www", detail='Traceback:\n\tFile "a"\n\nValueError\n')
+    log_to(sink).error(CODE, "failed", pool="www", detail='Traceback:\n\tFile "a"\n\nValueError\n')
     head = f"{TIME} ERROR: [pool www] "
     assert b"".join(sink.lines).decode() == "".join(
-        f"{head}{text}\n" for text in ("failed", "Traceback:", '\tFile "a"', "", "ValueError")
+        f"{head}{text}\n" for text in ("failed [PYFPM-411]", "Traceback:", '\tFile "a"', "", "ValueError")
     )
 
 
@@ -85,10 +86,19 @@ def test_a_long_line_is_cut_at_the_limit(sink: Sink) -> None:
     assert all(line.decode().endswith("...\n") for line in sink.lines)
 
 
+def test_a_line_that_is_cut_keeps_its_code(sink: Sink) -> None:
+    log_to(sink, limit=512).warning(CODE, "x" * 600, detail="y" * 600)
+    first, second = sink.lines
+    assert first.endswith(b"xxx... [PYFPM-411]\n")
+    assert second.endswith(b"yyyy...\n")
+    assert len(first) == len(second) == 512
+
+
 @given(st.text(), st.text(), st.text())
 def test_every_text_keeps_the_grammar(text: str, pool: str, detail: str) -> None:
     sink = Sink()
-    log_to(sink, limit=512).error(text, pool, detail)
+    log_to(sink, limit=512).error(CODE, text, pool, detail)
+    assert [line for line in sink.lines if b"[PYFPM-411]\n" in line][:1] == sink.lines[:1], "however long it is"
     assert all(GRAMMAR.fullmatch(line) and len(line) <= 512 for line in sink.lines)
     assert not any(c < 32 and c not in b"\t\n" for line in sink.lines for c in line)
 
@@ -99,8 +109,8 @@ def test_worker_lines_pass_at_every_level(sink: Sink) -> None:
 
 
 def test_before_a_file_is_open_lines_go_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
-    ErrorLog(clock=lambda: NOW).error("early")
-    assert capfd.readouterr().err.endswith("ERROR: early\n")
+    ErrorLog(clock=lambda: NOW).error(CODE, "early")
+    assert capfd.readouterr().err.endswith("ERROR: early [PYFPM-411]\n")
 
 
 def test_the_start_is_seen_on_stderr_too(sink: Sink, capfd: pytest.CaptureFixture[str]) -> None:
@@ -125,7 +135,7 @@ def test_lost_lines_are_told_once(sink: Sink) -> None:
     log.notice("four")
     assert [line.decode().split(": ", 1)[1] for line in sink.lines] == [
         "three\n",
-        "2 log lines were lost: full\n",
+        "2 log lines were lost: full [PYFPM-603]\n",
         "four\n",
     ]
 

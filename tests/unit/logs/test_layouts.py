@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyfpm.catalogue import WORKER_DIED as CODE
 from pyfpm.logs.error_log import ErrorLog, Level, PoolLog, is_journal
 from pyfpm.logs.events import Event, Manner
 from pyfpm.logs.layouts import Layout, Reader
@@ -25,11 +26,14 @@ def event(text: str = "text", detail: str = "", **more: Any) -> Event:
 
 
 def test_a_json_event_is_one_object_whatever_it_has_of_lines() -> None:
-    (line,) = Layout(Reader.FILE).lines(event("failed", "Traceback:\n  é\nValueError\n", speaker="child 17"), JSON)
+    (line,) = Layout(Reader.FILE).lines(
+        event("failed", "Traceback:\n  é\nValueError\n", speaker="child 17", code=CODE), JSON
+    )
     assert line.endswith(b"}\n")
     assert json.loads(line) == {
         "time": "2026-11-21T20:52:49.250+00:00",
         "level": "error",
+        "code": "PYFPM-411",
         "pool": "www",
         "pid": 17,
         "message": "child 17 failed",
@@ -120,11 +124,11 @@ def test_the_journal_has_priorities_and_the_file_has_times(
     status = os.fstat(2)
     monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
     log, sink = ErrorLog(clock=lambda: NOW), Sink()
-    log.error("early")
+    log.error(CODE, "early")
     log.write_to(sink)
-    log.error("both")
-    assert capfd.readouterr().err == "<3>ERROR: early\n<3>ERROR: both\n"
-    assert sink.lines == [f"{TIME} ERROR: both\n".encode()]
+    log.error(CODE, "both")
+    assert capfd.readouterr().err == "<3>ERROR: early [PYFPM-411]\n<3>ERROR: both [PYFPM-411]\n"
+    assert sink.lines == [f"{TIME} ERROR: both [PYFPM-411]\n".encode()]
 
 
 # ── a pool's own log ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -138,8 +142,8 @@ def daemon_log() -> tuple[ErrorLog, Sink]:
 
 
 def tell_everything(log: ErrorLog) -> None:
-    log.warning("child 912 exited", pool="www")
-    log.relay(Level.ERROR, "failed\nTraceback", "www", "child 912", 912)
+    log.warning(CODE, "child 912 exited", pool="www")
+    log.relay(Level.ERROR, CODE, "failed\nTraceback", "www", "child 912", 912)
     frame = log.frame("www", 912, "stdout", decorate=True)
     log.raw(frame.start + b"printed" + frame.stop)
 
@@ -148,11 +152,11 @@ def test_a_pools_log_has_all_and_the_daemons_what_the_daemon_says() -> None:
     above, sink = daemon_log()
     own = Sink()
     tell_everything(PoolLog(above, own))
-    exited = f"{TIME} WARNING: [pool www] child 912 exited\n"
+    exited = f"{TIME} WARNING: [pool www] child 912 exited [PYFPM-411]\n"
     assert b"".join(sink.lines).decode() == exited
     assert b"".join(own.lines).decode().splitlines(keepends=True) == [
         exited,
-        f"{TIME} ERROR: [pool www] child 912 failed\n",
+        f"{TIME} ERROR: [pool www] child 912 failed [PYFPM-411]\n",
         f"{TIME} ERROR: [pool www] child 912 Traceback\n",
         f'{TIME} WARNING: [pool www] child 912 said into stdout: "printed"\n',
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pyfpm.catalogue import WORKER_DIED as CODE
 from pyfpm.logs.error_log import ErrorLog
 from pyfpm.logs.events import Manner
 from pyfpm.logs.syslog import Syslog
@@ -62,11 +63,11 @@ def test_messages_have_the_priority_of_their_level(dev_log: DevLog, syslog: Sysl
     log.launched()
     log.speak(Manner(ident="sites", facility=16))
     log.notice("ready")
-    log.error("failed", pool="www", detail="why\nand how")
+    log.error(CODE, "failed", pool="www", detail="why\nand how")
     head = f"Nov 21 20:52:49 sites[{os.getpid()}]: "
     assert dev_log.take() == [
         f"<133>{head}NOTICE: ready",
-        *(f"<131>{head}ERROR: [pool www] {text}" for text in ("failed", "why", "and how")),
+        *(f"<131>{head}ERROR: [pool www] {text}" for text in ("failed [PYFPM-411]", "why", "and how")),
     ]
 
 
@@ -88,7 +89,10 @@ def test_without_a_syslog_lines_are_counted_until_there_is_one(tmp_path: Path) -
     dev_log = DevLog(tmp_path / "log")
     log.notice("three")
     shown = [re.sub(r"^.*?\]: ", "", line) for line in dev_log.take()]
-    assert shown == ["NOTICE: three", f"WARNING: 2 log lines were lost: {tmp_path}/log: No such file or directory"]
+    assert shown == [
+        "NOTICE: three",
+        f"WARNING: 2 log lines were lost: {tmp_path}/log: No such file or directory [PYFPM-603]",
+    ]
     dev_log.stop()
     syslog.close()
 

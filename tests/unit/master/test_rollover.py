@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from pyfpm import catalogue
+from pyfpm.master.reason import Reason
 from pyfpm.master.rollover import Rollover
 from pyfpm.master.sizing import Census
 
@@ -23,8 +25,7 @@ class Played:
     def __init__(self, ready: int = 0) -> None:
         self.ready = ready
         self.starting = 0
-        self.trouble = ""
-        self.explanation = ""
+        self.explanation: Reason | None = None
         self.proofs = 0
         self.lingering = False  # one that was dismissed has not heard of it yet
 
@@ -73,7 +74,7 @@ def rollover(candidate: Played, most: int = 4, since: float = 100.0) -> Rollover
     )
 
 
-def step(one: Rollover, old: Played, now: float = 101.0, waiting: int = 0) -> str | None:
+def step(one: Rollover, old: Played, now: float = 101.0, waiting: int = 0) -> Reason | bool:
     return one.step(cast("Any", old), now, waiting)
 
 
@@ -81,7 +82,7 @@ def test_nobody_leaves_before_the_first_is_ready() -> None:
     old, new = Played(4), Played()
     one = rollover(new)
     for _ in range(5):
-        assert step(one, old) is None
+        assert step(one, old) is False
     assert (old.ready, new.starting, new.proofs) == (4, 1, 1), "one, and it has to prove itself"
     assert not one.is_proven
 
@@ -94,10 +95,10 @@ def test_it_ends_with_as_many_as_there_were(most: int) -> None:
         outcome = step(one, old)
         assert old.ready + new.ready + new.starting <= most + 1
         assert old.ready + new.ready >= most
-        if outcome == "":
+        if outcome is True:
             break
         new.come_up()
-    assert outcome == ""
+    assert outcome is True
     assert (old.ready, new.ready) == (0, most)
     assert new.proofs == 1
 
@@ -107,10 +108,10 @@ def test_it_is_not_over_while_an_old_worker_could_answer() -> None:
     one = rollover(new, 1)
     old.lingering = True
     for _ in range(6):
-        assert step(one, old) is None
+        assert step(one, old) is False
         new.come_up()
     old.lingering = False
-    assert step(one, old) == ""
+    assert step(one, old) is True
 
 
 def test_an_empty_pool_gets_one() -> None:
@@ -118,7 +119,7 @@ def test_an_empty_pool_gets_one() -> None:
     one = rollover(new)
     step(one, old)
     new.come_up()
-    assert step(one, old) == ""
+    assert step(one, old) is True
     assert new.ready == 1
 
 
@@ -129,7 +130,7 @@ def test_the_load_may_grow_meanwhile() -> None:
     new.come_up()
     new.want(0, 0.0)
     outcome = step(one, old, waiting=9)
-    while outcome is None:
+    while outcome is False:
         new.come_up()
         outcome = step(one, old)
     assert new.ready == 4, "up to the maximum"
@@ -140,16 +141,16 @@ def test_trouble_refuses_at_any_time() -> None:
     one = rollover(new)
     step(one, old)
     new.come_up()
-    assert step(one, old) is None
-    new.trouble, new.explanation = "it crashed", "it crashed\nTraceback"
-    assert step(one, old) == "it crashed\nTraceback"
+    assert step(one, old) is False
+    new.explanation = Reason(catalogue.WORKER_DIED_YOUNG, "it crashed\nTraceback")
+    assert step(one, old) is new.explanation
 
 
 def test_what_is_not_ready_in_time_is_refused() -> None:
     old, new = Played(2), Played()
     one = rollover(new)
-    assert step(one, old, 160.0) is None
-    assert step(one, old, 160.1) == "no worker was ready within 60 seconds"
+    assert step(one, old, 160.0) is False
+    assert step(one, old, 160.1) == Reason(catalogue.RELOAD_TOO_SLOW, "no worker was ready within 60 seconds")
     assert old.ready == 2
 
 
@@ -158,5 +159,5 @@ def test_the_time_is_for_the_proof_and_not_for_the_hand_over() -> None:
     one = rollover(new)
     step(one, old)
     new.come_up()
-    assert step(one, old, 159.0) is None
-    assert step(one, old, 500.0) is None
+    assert step(one, old, 159.0) is False
+    assert step(one, old, 500.0) is False

@@ -54,6 +54,7 @@ FACTS = {
     "max_requests": 500,
     "max_memory": 0,
     "max_lifetime": 86_400_000,
+    "quiet": -1,
     "reload_time": 1_795_308_090,
 }
 

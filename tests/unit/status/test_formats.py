@@ -16,7 +16,7 @@ from pyfpm.histogram import CELLS
 from pyfpm.scoreboard import CREATING, FINISHING, FREE, IDLE, RUNNING, Scoreboard
 from pyfpm.status.formats import render
 from pyfpm.status.snapshot import Snapshot
-from tests.unit.status.boards import FACTS, board, seat, snapshot_of
+from tests.unit.status.boards import FACTS, NOW, board, seat, snapshot_of
 
 # PHP-FPM's own, in its order: php-fpm 8.2 and, since 8.4, `memory peak`.
 POOL = (
@@ -136,6 +136,7 @@ def test_json_as_php_fpm_has_it() -> None:
         "last request cpu": 25.0,
         "last request memory": 20 << 20,
         "generation": 2,
+        "pss": None,
     }
     assert (busy["state"], busy["request duration"], busy["user"]) == ("Running", 2_000_000, "anna")
     assert (busy["last request cpu"], busy["last request memory"]) == (0.0, 0)
@@ -295,3 +296,19 @@ def test_facts_that_are_never_finished_hold_nobody_up() -> None:
     scoreboard.memory[len(scoreboard.memory) - facts.SIZE] = 1
     assert scoreboard.facts.read().numbers["queue"] == 0
     scoreboard.close()
+
+
+def test_the_past_has_gaps_only_where_nobody_knows() -> None:
+    last = NOW // (facts.STEP * 10**9)
+    history = facts.History()
+    history.put(last - 5, 7, 1, 500_000)
+    history.put(last - facts.STEPS - 1, 1, 1, 1)  # too old, and its place is taken by another
+    with board(facts=FACTS) as scoreboard:
+        scoreboard.facts.write_history(bytes(history))
+        busy = snapshot_of(scoreboard).history
+        scoreboard.facts.write(FACTS | {"quiet": last - 3}, "")
+        quiet = snapshot_of(scoreboard).history
+    assert len(busy) == len(quiet) == facts.STEPS
+    assert busy[-6] == (last - 5, 7, 1, 500_000)
+    assert [step for step in busy if step is not None] == [busy[-6]]
+    assert quiet[-6:] == (busy[-6], None, None, *[(last - 2 + at, 0, 0, 0) for at in range(3)])
