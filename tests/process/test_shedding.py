@@ -95,8 +95,8 @@ def refused(visits: list[Visit]) -> list[int]:
     return [visit.number for visit in visits if visit.status == 503]
 
 
-def test_times_of_the_listen_queue(daemon: Daemon) -> None:
-    """The default is off; where there is no queue nothing is refused."""
+def test_without_the_directive_all_wait(daemon: Daemon) -> None:
+    """The default is off."""
     site = Site(daemon, "unix", {"request_queue_timeout": None, "pm.max_children": 1})
     visits = come(daemon.address(), fastcgi("/"), 20, 0.01)
     site.check(visits)
