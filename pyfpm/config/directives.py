@@ -557,8 +557,8 @@ class PoolSettings(Settings):
         TEXT,
         "What a line of the access log holds: text with `%` codes as PHP-FPM has them, or `json` for a JSON object.",
         default='%R - %u %t "%m %r" %s',
-        differs="`json` is pyfpm's own, and so are `%w` (time in the queue), `%F` (until the first byte of the answer) and "
-        "`%c` (CPU time), in seconds or as `%d` has units.",
+        differs="pyfpm's own are `json`, `%w` (time in the queue), `%F` (until the first byte of the answer) and `%c` "
+        "(CPU time); these three take the units of `%d`.",
         example='"%R - %u %t \\"%m %r%Q%q\\" %s %{milliseconds}dms"',
         for_template=True,
     )

@@ -39,7 +39,7 @@ class AccessLog:
         self._wants_first_byte = "first_byte" in wanted
         self._wants_cpu = "cpu" in wanted
         self._wants_memory = "memory" in wanted
-        self.has_to_begin = self._wants_cpu or bool(self._suppressed)
+        self.has_to_begin = self._wants_cpu or self._wants_first_byte or bool(self._suppressed)
         self._cpu = (0.0, 0.0)
         self._first_byte = 0  # monotonic nanoseconds; 0 while nothing was sent
         self._suppresses = False
@@ -59,6 +59,7 @@ class AccessLog:
 
     def begin(self, environ: Environ) -> None:
         """Note what the application can change: how a path is suppressed is decided by what the front server sent."""
+        self._first_byte = 0
         if self._wants_cpu:
             self._cpu = _cpu()
         if self._suppressed:
@@ -86,7 +87,6 @@ class AccessLog:
             entry.waited = waited
             if self._wants_first_byte:
                 entry.first_byte = (self._first_byte - accepted) / 1e9 if self._first_byte else None
-                self._first_byte = 0
             if self._wants_cpu:
                 user, system = _cpu()
                 entry.cpu_user, entry.cpu_system = user - self._cpu[0], system - self._cpu[1]
