@@ -102,7 +102,8 @@ def steps(slot: Slot) -> dict[str, Callable[[int], object]]:
 
     def show(_: int) -> None:
         slot.show_request("GET", environ.get("REQUEST_URI") or "", environ.get("REMOTE_USER"))
-        numbers[LENGTH] = int(environ.get("CONTENT_LENGTH") or 0)
+        length = environ.get("CONTENT_LENGTH")
+        numbers[LENGTH] = int(length) if length else 0
         stages[own] = RUNNING
 
     def count(number: int) -> None:
