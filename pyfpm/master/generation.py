@@ -326,6 +326,8 @@ class Generation:
                     self._adopt(child, sender.pid)
                 case messages.Ready():
                     if child.pid:  # 0: it has ended already, and this is what it had to say
+                        took = now - child.since
+                        self._log.debug(f"{child.label()} is ready, {took:.6f} seconds after the order", self.name)
                         child.ready, child.since, child.main_thread = True, now, message.main_thread
                 case messages.LoadFailed():
                     child.reason = reason_of(message)

@@ -219,6 +219,7 @@ class Pyfpm(Peer):
 
     name = "pyfpm"
     pools: ClassVar[int] = 1
+    log_level: ClassVar[str] = "notice"
     folder_mode = 0o755  # root makes the socket, and opens nothing where others could write
 
     def install(self) -> str:
@@ -235,7 +236,8 @@ class Pyfpm(Peer):
         config = self.folder / "pyfpm.conf"
         pools = "\n".join(self._pool(f"www{n or ''}", self._socket_of(n)) for n in range(self.pools))
         config.write_text(
-            f"[global]\nerror_log = {self.folder / 'error.log'}\npid = {self.folder / 'pid'}\ndaemonize = no\n{pools}"
+            f"[global]\nerror_log = {self.folder / 'error.log'}\npid = {self.folder / 'pid'}\ndaemonize = no\n"
+            f"log_level = {self.log_level}\n{pools}"
         )
         root = ["-R"] if _is_root(self.place) else []
         return [str(self._home / "bin" / "pyfpm"), "-c", str(config), "-F", *root]
@@ -264,6 +266,7 @@ class PyfpmKilled(Pyfpm):
     """The same again, for whoever wants to kill its workers."""
 
     name = "pyfpm-killed"
+    log_level = "debug"  # which tells how soon a worker is ready
 
 
 class PyfpmTenPools(Pyfpm):

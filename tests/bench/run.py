@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.bench import load
-from tests.bench.budgets import replaced_ms, ten_pools
+from tests.bench.budgets import replaced, ten_pools
 from tests.bench.front import Front
 from tests.bench.peers import PEERS, Peer, Place, Pyfpm
 from tests.bench.processes import cpu_ns, private_kb, pss_kb, sleeps, wanted_ns
@@ -44,7 +44,7 @@ def main() -> int:
         print(table(figures))
         if Pyfpm.name in figures:
             ten = ten_pools(place, options.idle_seconds)
-            print(budget_table(figures[Pyfpm.name], figures.get(BASE), ten, replaced_ms(place)))
+            print(budget_table(figures[Pyfpm.name], figures.get(BASE), ten, replaced(place)))
     return 1 if failed else 0
 
 
