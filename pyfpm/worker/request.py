@@ -80,8 +80,8 @@ class Desk:
         waited = None if stamp is None else self._waited(stamp, accepted)
         method = environ.get("REQUEST_METHOD", "")
         slot.show_request(method, environ.get("REQUEST_URI") or _uri_of(environ), environ.get("REMOTE_USER"))
-        length = environ.get("CONTENT_LENGTH")
-        numbers[LENGTH] = int(length) if length else 0  # whoever made `stream` has checked it
+        # Whoever made `stream` has checked it.
+        numbers[LENGTH] = int(length) if (length := environ.get("CONTENT_LENGTH")) else 0
         if self._timed:
             self._begin_time(environ)
         slot.stages[slot.own] = RUNNING
