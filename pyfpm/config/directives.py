@@ -597,8 +597,8 @@ class PoolSettings(Settings):
     slowlog_signal: int = directive(
         "slowlog_signal",
         REAL_TIME_SIGNAL,
-        "The signal that makes a worker write its stacks, for the slow log and before a request is ended. Choose "
-        "another one if the application uses this one itself.",
+        "The signal that makes a worker write its stacks: for the slow log, before a request is ended, and for "
+        "`pyfpm stack`. Choose another one if the application uses this one itself. With `none` there are no stacks.",
         origin=OWN,
         default=8,
         example="SIGRTMIN+12",

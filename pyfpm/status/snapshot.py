@@ -151,7 +151,7 @@ def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, ful
         durations=durations,
         waits=waits,
         history=_history(scoreboard, now, facts["quiet"]),
-        processes=tuple(_process(reading, app, wall, now) for reading in readings) if full else (),
+        processes=tuple(process(reading, app, wall, now) for reading in readings) if full else (),
     )
 
 
@@ -173,7 +173,8 @@ def _date(seconds: Known) -> Known:
     return None if seconds is None else min(seconds, LATEST_TIME)
 
 
-def _process(reading: Reading, app: str, wall: float, now: int) -> Process:
+def process(reading: Reading, app: str, wall: float, now: int) -> Process:
+    """What a slot said, fit to be shown."""
     idle = reading.stage == IDLE
     duration = reading.duration if idle else max(0, now - reading.since)
     age = max(0, now - reading.born) // NANOSECONDS if reading.born else 0

@@ -64,7 +64,7 @@ class Desk:
         self._has_others = self._pages is not None or self._queue_limit > 0  # than the application, to answer
         self._measured = bool(settings["pm_status_path"])
         self._spent = 0.0  # CPU seconds of this worker until the last request
-        self._timed = bool(settings["trace_signal"])
+        self._timed: bool = settings["timed"]
         self._limit = int(settings["request_terminate_timeout"] * 1e9)
         self._app: str = settings["app"]
 
