@@ -32,11 +32,12 @@ USER_SIZE = 32
 _METHOD_AT = 96
 _METHOD_SIZE = 16
 
-# The memory begins with the alarm flag and the mark, then a byte a slot for its stage: so "how many are idle" is one
-# look at a few bytes that lie side by side. The slots follow, each on cache lines of its own, then what the master
-# writes: a weight for each slot, and the facts.
+# The memory begins with the alarm flag, the mark, and the count of connections that workers which are gone have taken
+# up; then a byte a slot for its stage: so "how many are idle" is one look at a few bytes that lie side by side. The
+# slots follow, each on cache lines of its own, then what the master writes: a weight for each slot, and the facts.
 _ALARM_AT = 0
 _MARK_AT = 8
+_GONE_AT = 16
 _STAGES_AT = 64
 
 # Index of each 64-bit field within a slot.
@@ -52,6 +53,7 @@ _ORIGIN = struct.Struct("<64s48s")  # script, client: a path loses its beginning
 
 _DURATIONS_AT = _ORIGIN_AT + _ORIGIN.size
 _WAITS_AT = _DURATIONS_AT + 8 * CELLS
+_LARGEST = (1 << 62) - 1  # of what is gossip: twice that still fits any field
 
 
 class Reading:
@@ -177,11 +179,12 @@ class Scoreboard:
 
     def set_mark(self, mark: int) -> None:
         """Master: connections up to the `mark`-th have waited too long (see Slot.is_behind); 0 for none."""
-        _ONE_NUMBER.pack_into(self.memory, _MARK_AT, mark)
+        _ONE_NUMBER.pack_into(self.memory, _MARK_AT, min(mark, _LARGEST))
 
     def begun(self) -> int:
-        """How many connections the workers that have slots here have taken up."""
-        return sum([_ONE_NUMBER.unpack_from(self.memory, self._start(slot) + 8 * NUMBER)[0] for slot in self.taken()])
+        """How many connections the workers that have, or had, slots here have taken up. It never falls."""
+        (gone,) = _ONE_NUMBER.unpack_from(self.memory, _GONE_AT)
+        return min(int(gone) + sum([self._begun_in(slot) for slot in self.taken()]), _LARGEST)
 
     def taken(self) -> list[int]:
         """The slots that have a worker."""
@@ -191,6 +194,9 @@ class Scoreboard:
     def clear(self, slot: int) -> None:
         """Make a slot free again, after its worker has gone."""
         start = self._start(slot)
+        # Before the slot is free: whoever counts now may count too much, which is_behind does not mind, and never less.
+        (gone,) = _ONE_NUMBER.unpack_from(self.memory, _GONE_AT)
+        _ONE_NUMBER.pack_into(self.memory, _GONE_AT, min(gone + self._begun_in(slot), _LARGEST))
         self.memory[_STAGES_AT + slot] = FREE
         self.memory[start : start + SLOT_SIZE] = bytes(SLOT_SIZE)
         self.weigh(slot, 0)
@@ -206,6 +212,9 @@ class Scoreboard:
     def close(self) -> None:
         self.memory.close()
         os.close(self.descriptor)
+
+    def _begun_in(self, slot: int) -> int:
+        return int(_ONE_NUMBER.unpack_from(self.memory, self._start(slot) + 8 * NUMBER)[0])
 
     def _start(self, slot: int) -> int:
         return self._slots_at + slot * SLOT_SIZE
@@ -261,10 +270,14 @@ class Slot:
     def is_behind(self) -> bool:
         """Whether the connection just taken up has waited too long: it is one of those that the master has marked.
 
-        Connections are taken up in the order of their coming, so the count of all taken up is this one's place.
+        Connections are taken up in the order of their coming, so the count of all taken up is this one's place. Another
+        worker may have taken up an earlier one and not have counted it yet; it shows as idle for so long.
         """
         mark: int = self._mark[0]
-        return mark != 0 and self.scoreboard.begun() <= mark
+        if not mark:
+            return False
+        idle = self._memory[_STAGES_AT : self._stages_end].count(IDLE)  # first: none of them can then be missed
+        return idle + self.scoreboard.begun() <= mark and mark == self._mark[0]
 
     def show_request(self, method: str, uri: str, user: str | None) -> None:
         """Show which request is in hand; texts are cut, and latin-1 as everything in a WSGI environ."""

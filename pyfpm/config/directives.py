@@ -588,7 +588,8 @@ class PoolSettings(Settings):
         TEXT,
         "What a line of the access log holds: text with `%` codes as PHP-FPM has them, or `json` for a JSON object.",
         default='%R - %u %t "%m %r" %s',
-        differs="`json` is pyfpm's own.",
+        differs="pyfpm's own are `json`, `%w` (time in the queue), `%F` (until the first byte of the answer) and `%c` "
+        "(CPU time); these three take the units of `%d`.",
         example='"%R - %u %t \\"%m %r%Q%q\\" %s %{milliseconds}dms"',
         for_template=True,
     )
@@ -657,6 +658,16 @@ class PoolSettings(Settings):
         YES_OR_NO,
         "Let request_terminate_timeout hold, too, for what a request still does after `pyfpm.finish_request`.",
         default=False,
+    )
+    request_queue_timeout: float = directive(
+        "request_queue_timeout",
+        duration(zero=True),
+        "A request that has waited longer for a worker is answered 503 at once and never run; 0 to let all wait. The "
+        "time is from the front server's stamp, REQUEST_START or X-Request-Start, or else from the listen queue.",
+        origin=OWN,
+        default=0.0,
+        example="10s",
+        for_template=True,
     )
     request_head_timeout: float = directive(
         "request_head_timeout",

@@ -1,4 +1,4 @@
-"""The application of a pool that cannot start its own: 503, at once, instead of a front server that hangs.
+"""What answers where the application cannot, or not in time: 503, at once, instead of a front server that hangs.
 
 Runs in: worker, as the pool's user, Python 3.9 and up.   Pure: no system call, no clock, no log.
 Fails by: nothing.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pyfpm.logs.access_log import Entry
 
-    Getter = Callable[[Entry], object]
+    Getter = Callable[[Entry], object]  # text, unless an application has put something else into the environ
 
 CLF_TIME = "%d/%b/%Y:%H:%M:%S %z"
 
@@ -44,14 +44,15 @@ def _cpu(code: str, modifier: str) -> Getter:
     return get
 
 
-def _duration(code: str, modifier: str) -> Getter:
+def _time_taken(code: str, modifier: str) -> Getter:
+    get = _TIMES_TAKEN[code]
     which = modifier.lower()
     if which in ("", "seconds"):
-        return lambda entry: f"{entry.duration:.3f}"
+        return lambda entry: "-" if (seconds := get(entry)) is None else f"{seconds:.3f}"
     if which in ("milliseconds", "milli", "miliseconds", "mili"):
-        return lambda entry: f"{entry.duration * 1e3:.3f}"
+        return lambda entry: "-" if (seconds := get(entry)) is None else f"{seconds * 1e3:.3f}"
     if which in ("microseconds", "micro"):
-        return lambda entry: int(entry.duration * 1e6)
+        return lambda entry: "-" if (seconds := get(entry)) is None else str(int(seconds * 1e6))
     allowed = "'seconds', 'milli', 'milliseconds', 'micro' or 'microseconds'"
     raise PyfpmError(f"only {allowed} are allowed as a modifier for %{code} ('{modifier}')")
 
@@ -62,7 +63,7 @@ def _memory(code: str, modifier: str) -> Getter:
     if unit is None:
         allowed = "'bytes', 'kilo', 'kilobytes', 'mega' or 'megabytes'"
         raise PyfpmError(f"only {allowed} are allowed as a modifier for %{code} ('{modifier}')")
-    return lambda entry: entry.memory // unit
+    return lambda entry: str(entry.memory // unit)
 
 
 def _variable(code: str, name: str) -> Getter:
@@ -105,7 +106,7 @@ def uri_of(environ: dict[str, object]) -> str:
     """The path as the client sent it. PHP-FPM shows the script's name and loses what follows (bug 81670)."""
     uri = environ.get("REQUEST_URI")
     if uri:
-        return str(uri).split("?", 1)[0]
+        return str(uri).partition("?")[0]
     return f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}" or "-"
 
 
@@ -116,30 +117,42 @@ def _content_length(environ: dict[str, object]) -> int:
     return int(length) if length.isascii() and length.isdigit() and len(length) < 19 else 0
 
 
+# In seconds; the letters but `d` are ours, of those that PHP-FPM leaves free.
+_TIMES_TAKEN: dict[str, Callable[[Entry], float | None]] = {
+    "c": lambda entry: entry.cpu_user + entry.cpu_system,
+    "d": lambda entry: entry.duration,
+    "F": lambda entry: entry.first_byte,
+    "w": lambda entry: entry.waited,
+}
 _PLAIN: dict[str, Getter] = {
     "%": lambda _: "%",
     "f": lambda entry: entry.environ.get("SCRIPT_FILENAME") or "-",
-    "l": lambda entry: _content_length(entry.environ),
+    "l": lambda entry: str(_content_length(entry.environ)),
     "m": lambda entry: entry.environ.get("REQUEST_METHOD") or "-",
     "n": lambda entry: entry.pool,
-    "p": lambda entry: entry.pid,
-    "P": lambda entry: entry.ppid,
+    "p": lambda entry: str(entry.pid),
+    "P": lambda entry: str(entry.ppid),
     "q": lambda entry: entry.environ.get("QUERY_STRING") or "",
     "Q": lambda entry: "?" if entry.environ.get("QUERY_STRING") else "",
     "r": lambda entry: uri_of(entry.environ),
     "R": _peer,
-    "s": lambda entry: entry.status,
+    "s": lambda entry: str(entry.status),
     "u": lambda entry: entry.environ.get("REMOTE_USER") or "",
 }
 _MODIFIED: dict[str, Callable[[str, str], Getter]] = {
     "C": _cpu,
-    "d": _duration,
+    **dict.fromkeys(_TIMES_TAKEN, _time_taken),
     "e": _variable,
     "M": _memory,
     "o": _header,
     "t": _time,
     "T": _time,
 }
+
+
+# What the worker must measure for a code. All else is known, or is noted of each request anyway.
+MEASURES = {"C": "cpu", "c": "cpu", "F": "first_byte", "M": "memory"}
+JSON_MEASURES = frozenset(("cpu", "first_byte"))
 
 
 # One JSON object a request
@@ -152,6 +165,10 @@ def _iso_time() -> Getter:
 
 def _text_of(name: str) -> Getter:
     return lambda entry: entry.environ.get(name) or ""
+
+
+def _seconds(seconds: float | None) -> str:
+    return "null" if seconds is None else f"{seconds:.6f}"
 
 
 def json_fields() -> list[tuple[str, str, Getter]]:
@@ -171,7 +188,10 @@ def json_fields() -> list[tuple[str, str, Getter]]:
         ("protocol", text, _text_of("SERVER_PROTOCOL")),
         ("script_name", text, _text_of("SCRIPT_NAME")),
         ("status", number, _PLAIN["s"]),
-        ("duration", number, lambda entry: f"{entry.duration:.6f}"),  # seconds
+        ("duration", number, lambda entry: f"{entry.duration:.6f}"),  # seconds, as the next three
+        ("queue_time", number, lambda entry: _seconds(entry.waited)),
+        ("first_byte", number, lambda entry: _seconds(entry.first_byte)),
+        ("cpu", number, lambda entry: f"{entry.cpu_user + entry.cpu_system:.6f}"),
         ("content_length", number, _PLAIN["l"]),  # of the request
         ("referer", text, _text_of("HTTP_REFERER")),
         ("user_agent", text, _text_of("HTTP_USER_AGENT")),

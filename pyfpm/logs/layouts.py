@@ -26,11 +26,15 @@ class Reader(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What stands round a printed line, and how its text is escaped; None for "not at all"."""
+    """What stands round a printed line, and how its text is escaped; None for "not at all".
+
+    `joint` stands between the lines of one event, where an event can have several.
+    """
 
     start: bytes
     stop: bytes
     escape: Callable[[str], bytes] | None
+    joint: bytes | None = None
 
 
 class Layout:
@@ -61,7 +65,7 @@ class Layout:
             # The application's own lines, colours and all. Syslog takes none without its head; the journal does.
             return Frame(self._mark(event, manner) if self.reader is Reader.SYSLOG else b"", b"\n", None)
         if manner.is_json:
-            return Frame(self._mark(event, manner) + self._opening(event), b'"}\n', escape_json)
+            return Frame(self._mark(event, manner) + self._opening(event), b'"}\n', escape_json, rb"\n")
         said = escape_line(f"child {event.pid} said into {event.stream}: ")
         return Frame(self._head(event, manner) + said + b'"', b'"\n', escape_quoted)
 

@@ -1,7 +1,7 @@
 """What one worker writes to its stdout or stderr, cut into lines of the error log.
 
 Runs in: master, as root.   Pure: no system call, no clock, no log.
-Fails by: nothing to fail at. Any bytes make lines, and never more than one unfinished line is held.
+Fails by: nothing to fail at. Any bytes make lines, and never more than one unfinished line, or event, is held.
 
 The lines belong to the application. `log_level` chooses among pyfpm's own messages and does not hide them:
 in PHP-FPM they vanish at `log_level = error`, with the traceback that somebody needed. Who does not want
@@ -14,6 +14,7 @@ import codecs
 from typing import TYPE_CHECKING
 
 from pyfpm.logs.escapes import cut
+from pyfpm.logs.gathering import Gathering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,8 @@ class OutputLines:
 
     `frame` gives what stands round a line, time included. It is asked when the first bytes of a line arrive, so a
     line shows when it was begun. Without `buffering` the piece of a line that one read brings is given out at once, as
-    a line of its own, instead of waiting for its end.
+    a line of its own, instead of waiting for its end. Where the frame has a joint, lines that belong together are one
+    event, which is given out by `pause` or later.
     """
 
     def __init__(self, frame: Callable[[], Frame], *, limit: int = 1024, buffering: bool = True) -> None:
@@ -40,9 +42,10 @@ class OutputLines:
         self._begun = False  # a line was begun and its newline has not come
         self._silent = True  # nothing of it was given out
         self._held = b""  # the end of it, not yet given out
+        self._gathering = Gathering()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Finished lines, newline included. Takes linear time and keeps less than one line."""
+        """Finished lines, newline included. Takes linear time and keeps less than one line, and one event."""
         lines: list[bytes] = []
         *ended, rest = data.split(b"\n")
         for text in ended:
@@ -54,12 +57,26 @@ class OutputLines:
                 self._give(self._held, lines)
         return lines
 
+    @property
+    def is_open(self) -> bool:
+        """An event is held that may go on."""
+        return self._gathering.is_open
+
+    def pause(self) -> bytes:
+        """There is nothing more to read now: the event that is held, unless it may go on."""
+        return b"" if self._gathering.is_open else self._gathering.give()
+
+    def settle(self) -> bytes:
+        """It has not gone on for long enough: the event that is held."""
+        return self._gathering.give()
+
     def finish(self) -> list[bytes]:
         """The pipe has ended; what came without a newline is a line too."""
         lines: list[bytes] = []
         self._add(b"", lines, whole=True)
         self._give(self._held, lines)
-        return lines
+        lines.append(self._gathering.give())
+        return [line for line in lines if line]
 
     def skip(self, data: bytes) -> int:
         """Leave `data` out, with what is held of the line that it goes on. How many lines that were, one at least."""
@@ -83,13 +100,24 @@ class OutputLines:
         self._held = text[at:]
 
     def _give(self, text: bytes, lines: list[bytes]) -> None:
+        """A piece of a line that goes on, or of the last one: an event of its own."""
         if text:
-            lines.append(self._frame.start + text + self._frame.stop)
+            self._put(text, lines, whole=False)
             self._silent = False
         self._held = b""
 
     def _end(self, lines: list[bytes]) -> None:
         if self._held or self._silent:  # an empty line is a line, the end of one that has gone out is not
-            lines.append(self._frame.start + self._held + self._frame.stop)
+            self._put(self._held, lines, whole=self._silent)
         self._held = b""
         self._begun = False
+
+    def _put(self, text: bytes, lines: list[bytes], *, whole: bool) -> None:
+        frame = self._frame
+        if frame.joint is not None and whole and self._buffering:
+            if before := self._gathering.add(frame, text):
+                lines.append(before)
+            return
+        if before := self._gathering.give():
+            lines.append(before)
+        lines.append(frame.start + text + frame.stop)

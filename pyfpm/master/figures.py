@@ -108,7 +108,7 @@ class Figures:
 
     def _requests(self, pool: Pool) -> int:
         """All that were begun."""
-        live = sum(generation.tally.begun + generation.scoreboard.begun() for generation in pool.generations())
+        live = sum(generation.scoreboard.begun() for generation in pool.generations())
         return self.gone.begun + live
 
     def _remember(self, step: int, begun: int, share: float) -> None:

@@ -94,6 +94,7 @@ class Generation:
             undo.pop_all()
         self.children = Children(self.scoreboard.slots)
         self.tally = Tally()
+        self.signalled = 0  # workers that died by a signal
         self.news = False  # from when on the birth of a worker is worth a line
         self._common = common
         self._log = common.log
@@ -387,6 +388,9 @@ class Generation:
         how += processes.describe_crash(end)
         last = self.scoreboard.read_whole(child.slot)
         self.tally.count(self.scoreboard, child.slot, last)
+        if end.by:
+            self.signalled += 1
+            self.scoreboard.set_mark(0)  # it may have taken up a connection that it did not come to count
         self._forget(child)
         if end.by and last.stage in IN_REQUEST:
             how += f', in the middle of "{last.method} {last.uri}"'

@@ -28,6 +28,7 @@ class Loop:
         self.clock = clock
         self._guard = guard
         self._selector = selectors.EpollSelector()
+        self._reminders: dict[Callback, float] = {}
 
     def watch(self, descriptor: int, callback: Callback) -> None:
         self._selector.register(descriptor, selectors.EVENT_READ, callback)
@@ -41,8 +42,17 @@ class Loop:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(descriptor)
 
+    def remind(self, callback: Callback, at: float) -> None:
+        """Call it once when it is `at`; to be reminded of the same again moves the time."""
+        self._reminders[callback] = at
+
+    def forget_reminder(self, callback: Callback) -> None:
+        self._reminders.pop(callback, None)
+
     def wait(self, seconds: float) -> float:
         """Wait at most so long, call what is due, and return the time."""
+        if self._reminders:
+            seconds = max(0.0, min(seconds, min(self._reminders.values()) - self.clock()))
         ready = self._selector.select(seconds)
         now = self.clock()
         for key, _ in ready:
@@ -50,6 +60,10 @@ class Loop:
             if self._selector.get_map().get(key.fd) is key:
                 with self._guard():
                     key.data(now)
+        for callback in [one for one, at in self._reminders.items() if at <= now]:
+            self.forget_reminder(callback)
+            with self._guard():
+                callback(now)
         return now
 
     @contextlib.contextmanager

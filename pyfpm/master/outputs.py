@@ -24,6 +24,9 @@ WRITTEN_A_TURN = 128 * 1024
 # And what is still taken from a process that has ended: a pipe that is full, and a tenant may make it as large as
 # /proc/sys/fs/pipe-max-size. A grandchild may hold it open and write for ever.
 READ_AT_END = 1 << 20
+# A traceback is printed in pieces, and between two of them the pipe may be dry. Its printer needs microseconds, but it
+# may have to wait for its turn on a busy machine.
+EVENT_GOES_ON = 0.05  # seconds
 WRITTEN_AT_END = 1 << 20
 
 
@@ -50,6 +53,11 @@ class Output:
         self._quota.refill(now)
         if not self._take(READ_A_TURN, WRITTEN_A_TURN):
             self._end()
+        elif self._lines.is_open:
+            self._loop.remind(self._settle, now + EVENT_GOES_ON)
+
+    def _settle(self, _now: float) -> None:
+        self._write(self._lines.settle())
 
     def _take(self, most_read: int, most_written: int, *, skip_the_rest: bool = False) -> bool:
         """Log what can be read; False at the end of the pipe."""
@@ -59,6 +67,7 @@ class Output:
             try:
                 text = os.read(self.descriptor, SKIP_SIZE if skip else READ_SIZE)
             except BlockingIOError:
+                self._write(self._lines.pause())
                 return True
             except OSError:
                 return False
@@ -69,15 +78,19 @@ class Output:
                 self._quota.leave_out(self._lines.skip(text))
                 continue
             lines = b"".join(self._lines.feed(text))
-            self._log.raw(lines)
-            self._quota.charge(len(lines))
+            self._write(lines)
             written += len(lines)
             if written >= most_written and not skip_the_rest:
                 return True
         return True
 
+    def _write(self, lines: bytes) -> None:
+        self._log.raw(lines)
+        self._quota.charge(len(lines))
+
     def _end(self) -> None:
         self._loop.forget(self.descriptor)
+        self._loop.forget_reminder(self._settle)
         os.close(self.descriptor)
         self.descriptor = -1
         self._log.raw(b"".join(self._lines.finish()))

@@ -21,6 +21,7 @@ from pyfpm.master.figures import Figures
 from pyfpm.master.generation import Common, Generation
 from pyfpm.master.reason import Reason
 from pyfpm.master.rollover import Rollover
+from pyfpm.master.shedding import Shedding
 from pyfpm.master.sizing import Census, Orders, Plan, orders_for
 from pyfpm.master.standin import StandIn
 
@@ -54,6 +55,7 @@ class Pool:
         self._closing = False
         self._leaving: list[Generation] = []
         self._backlog = backlog
+        self._shedding = Shedding()
         self._stand_in = StandIn(common)
         self._remains: Generation | None = None  # workers of an image before this one, until ours serve
         self._knocked = False  # a connection came while nobody was idle
@@ -134,7 +136,7 @@ class Pool:
         return sum(len(generation.children) for generation in self.generations())
 
     def next_due(self, now: float) -> float:
-        return min(generation.next_due(now) for generation in self.generations())
+        return min([self._shedding.next_due(), *(generation.next_due(now) for generation in self.generations())])
 
     # ── what the master tells it ────────────────────────────────────────────────────────────────────────────────────
 
@@ -161,6 +163,7 @@ class Pool:
             generation.look_after(now)
         self._drop_the_gone()
         self._note_service()
+        self._shedding.look_after(self, now)
         self.figures.keep(self, now)
 
     def roll(self, settings: PoolSettings, common: Common, done: Callable[[Reason | None], None], now: float) -> None:
@@ -240,6 +243,7 @@ class Pool:
             and self.current.has_loaded
             and self.rollover is None
             and not (self._leaving or self._closing or self._remains or self._stand_in.generation or self.trouble)
+            and not self._shedding.is_watching
             and not self.settings.pm_template_idle_timeout
             and self.current.next_due(now) == math.inf
         )

@@ -47,6 +47,15 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def tell(error: BaseException) -> str:
+    """What happened and where. The exception is the application's, and its methods and properties may raise."""
+    try:
+        text = describe(error)
+        return text if isinstance(error, ApplicationError) else f"{text}\n{format_traceback(error)}"
+    except BaseException as second:
+        return f"{type(error).__name__} (which cannot be shown: {type(second).__name__})"
+
+
 def format_traceback(error: BaseException) -> str:
     """The traceback as Python prints it, without the frames of pyfpm and of the import system: they explain nothing."""
     import traceback  # costs 1.7 MB, so only a process in trouble pays for it

@@ -57,7 +57,7 @@ class Connection:
         self._room = NEVER_BLOCKS
         self._decoder: Decoder | None = None
         self._at_end = True  # nothing more of the body is to come
-        self.is_torn = False  # a piece of the answer is out in part
+        self._left = memoryview(b"")  # of a piece of the answer that is out in part
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -133,18 +133,29 @@ class Connection:
             raise _gone(error) from error
         self._send_patiently(memoryview(data)[written:])
 
+    def cut(self, last: bytes) -> None:
+        """Send `last`, with less patience than for an answer: the peer is to learn that it gets no whole one."""
+        patience, self._send_timeout = self._send_timeout, min(self._send_timeout, LINGER_SILENCE)
+        try:
+            self.send(last)
+        finally:
+            self._send_timeout = patience
+
     def _send_patiently(self, data: memoryview) -> None:
-        self.is_torn = True
+        """Send also what is left of a piece that RequestTimeout has interrupted, or that record would stay torn."""
+        self._left = memoryview(b"".join((self._left, data))) if self._left else data
         try:
             self._stop_blocking()
-            while data:
+            while self._left:
                 try:
-                    data = data[os.write(self.descriptor, data) :]
+                    self._left = self._left[os.write(self.descriptor, self._left) :]
                 except BlockingIOError:
                     self._wait_for(select.POLLOUT, self._send_timeout, "took none of the answer")
         except OSError as error:
             raise _gone(error) from error
-        self.is_torn = False
+        finally:
+            if self._left:
+                self._room = -1  # and whatever is sent next comes here
 
     def _stop_blocking(self) -> None:
         if self._room < ENDLESS >> 1:

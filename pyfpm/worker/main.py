@@ -96,6 +96,7 @@ class Worker:
         self.slot = Slot(scoreboard, order.slot)
         self.bell = bell
         self.alarm_below: int = settings["alarm_below"]
+        self.sheds = settings["request_queue_timeout"] > 0
         self.recycling = Recycling.of(settings)
         self.trace = others.pop(0) if settings["trace_signal"] else -1
         self.main_thread = 0  # by the name that stack dumps have for it; 0 while none can be had
@@ -252,6 +253,8 @@ class Worker:
         slot.stages[slot.own] = READING
         if self.alarm_below and slot.should_ring(self.alarm_below):
             self._ring()
+        if self.sheds:
+            self._desk.is_behind = descriptor not in self.kept and slot.is_behind()
         connection = self._connection
         connection.open(descriptor)
         rest = None
@@ -316,7 +319,11 @@ class Worker:
         return connection.finish(keep) if complete else None
 
     def _after_failed_accept(self, error: OSError) -> None:
-        if self.stopping or error.errno in _GONE_AGAIN:
+        if self.stopping:
+            return
+        if error.errno in _GONE_AGAIN:
+            self.number += 1  # it had its place in the queue
+            self.slot.numbers[NUMBER] = self.number
             return
         if error.errno == errno.EAGAIN:
             # A worker of this pool keeps connections and has made the listener non-blocking for all of us.

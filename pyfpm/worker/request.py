@@ -13,13 +13,15 @@ import time
 
 from pyfpm import catalogue
 from pyfpm.errors import ApplicationError, PeerError, PeerGone, RequestTimeout
+from pyfpm.gateway import unavailable
+from pyfpm.gateway.arrival import came_at
 from pyfpm.gateway.environ import complete
 from pyfpm.gateway.response import Response
 from pyfpm.histogram import observe
-from pyfpm.logs.access_log import Entry, compile_format, is_suppressed, wants_cpu, wants_memory
 from pyfpm.protocols import fastcgi
-from pyfpm.scoreboard import CPU, DEADLINE, DURATION, ENDING, FINISHING, LENGTH, MEMORY, RUNNING, SERVED
-from pyfpm.worker.application import describe, format_traceback
+from pyfpm.scoreboard import CPU, DEADLINE, DURATION, ENDING, FINISHING, LENGTH, MEMORY, RUNNING, SERVED, SHED
+from pyfpm.worker.access_log import AccessLog
+from pyfpm.worker.application import tell
 from pyfpm.worker.pages import Pages
 
 TYPE_CHECKING = False
@@ -51,13 +53,17 @@ class Desk:
         self._durations = slot.durations
         self._connection = connection
         self._mailbox = mailbox
-        self._response = Response(connection.send, fastcgi.head, fastcgi.whole, fastcgi.stdout, fastcgi.end)
+        self._access_log = log = AccessLog(settings, mailbox) if mailbox.access_log is not None else None
+        send = connection.send if log is None else log.watched(connection.send)
+        self._response = Response(send, fastcgi.head, fastcgi.whole, fastcgi.stdout, fastcgi.end)
         self._leave_if_forked = leave_if_forked
         self.served = 0
+        self.is_behind = False  # the connection in hand has waited too long, as the listen queue tells
+        self._queue_limit: float = settings["request_queue_timeout"]
         self._pages = Pages.of(settings, slot)
+        self._has_others = self._pages is not None or self._queue_limit > 0  # than the application, to answer
         self._measured = bool(settings["pm_status_path"] or settings["pm_status_listen"])
         self._spent = 0.0  # CPU seconds of this worker until the last request
-        self._access_log = AccessLog(settings, mailbox) if mailbox.access_log is not None else None
         self._timed: bool = settings["timed"]
         self._limit = int(settings["request_terminate_timeout"] * 1e9)
         self._app: str = settings["app"]
@@ -68,23 +74,24 @@ class Desk:
         numbers = slot.numbers
         response = self._response
         log = self._access_log
-        if log is not None:
+        if log is not None and log.has_to_begin:
             log.begin(environ)
+        stamp = environ.get("REQUEST_START") or environ.get("HTTP_X_REQUEST_START")
+        waited = None if stamp is None else self._waited(stamp, accepted)
         method = environ.get("REQUEST_METHOD", "")
         slot.show_request(method, environ.get("REQUEST_URI") or _uri_of(environ), environ.get("REMOTE_USER"))
-        numbers[LENGTH] = int(environ.get("CONTENT_LENGTH") or 0)  # whoever made `stream` has checked it
+        # Whoever made `stream` has checked it.
+        numbers[LENGTH] = int(length) if (length := environ.get("CONTENT_LENGTH")) else 0
         if self._timed:
-            slot.show_origin(environ.get("SCRIPT_FILENAME") or self._app, environ.get("REMOTE_ADDR", ""))
-            if self._limit:
-                numbers[DEADLINE] = time.monotonic_ns() + self._limit
+            self._begin_time(environ)
         slot.stages[slot.own] = RUNNING
         response.begin(request_id, method == "HEAD")
         try:
             try:
                 if complete(environ, self._mount, stream):
                     application = self._application
-                    if self._pages is not None:
-                        application = self._pages.find(environ) or application
+                    if self._has_others:
+                        application = self._choose(environ, waited)
                     response.run(application, environ)
                 elif self._pages is not None and (page := self._pages.find(environ)) is not None:
                     response.run(page, environ)  # which is outside the mount
@@ -110,11 +117,18 @@ class Desk:
             if self._measured:
                 self._measure()
             if log is not None:
-                log.write(environ, peer, response, duration / 1e9)
+                log.write(environ, peer, response, accepted, duration, waited)
         if response.is_last:
             self._end_connection(response)
             return False
         return response.finished
+
+    def _begin_time(self, environ: Environ) -> None:
+        """The time of the request's limits begins; the slow log wants to know whose it is."""
+        slot = self._slot
+        slot.show_origin(environ.get("SCRIPT_FILENAME") or self._app, environ.get("REMOTE_ADDR", ""))
+        if self._limit:
+            slot.numbers[DEADLINE] = time.monotonic_ns() + self._limit
 
     def finish_request(self) -> None:
         """environ["pyfpm.finish_request"]: the client has its answer with this, and the code goes on.
@@ -128,6 +142,29 @@ class Desk:
             self._connection.hang_up()
             slot.stages[slot.own] = FINISHING
 
+    def _choose(self, environ: Environ, waited: float | None) -> Callable[..., Any]:
+        """Who answers: a page of ours, however long the request has waited, or a refusal, or the application."""
+        if self._pages is not None and (page := self._pages.find(environ)) is not None:
+            return page
+        limit = self._queue_limit
+        is_late = limit and (self.is_behind or (waited is not None and waited > limit))
+        return self._shed if is_late else self._application
+
+    def _waited(self, stamp: str, accepted: int) -> float | None:
+        """Seconds from the front server's time stamp until the request was taken up; None if it is none."""
+        now = time.time()
+        came = came_at(stamp, now)
+        if came is None:
+            return None
+        waited = max(0.0, now - came - (time.monotonic_ns() - accepted) / 1e9)
+        observe(self._slot.waits, int(waited * 1e9))
+        return waited
+
+    def _shed(self, environ: Environ, start_response: Callable[..., Any]) -> list[bytes]:
+        """Answer in place of the application: the request has waited too long for it."""
+        self._slot.numbers[SHED] += 1
+        return unavailable.application(environ, start_response)
+
     def _end_connection(self, response: Response) -> None:
         if response.ignored:
             text = f"{self._named()}: {response.ignored} bytes came after pyfpm.finish_request, not sent"
@@ -139,8 +176,7 @@ class Desk:
         self._leave_if_forked()
         self._slot.stages[self._slot.own] = ENDING
         if response.incomplete:
-            if not self._connection.is_torn:
-                self._connection.send(fastcgi.cut())
+            self._connection.cut(fastcgi.cut())
         elif not response.sent:
             response.plain_answer("504 Gateway Timeout")
         response.is_last = True
@@ -169,10 +205,10 @@ class Desk:
         where = f" {when}" if when else ""
         self._leave_if_forked()
         code = error.code if isinstance(error, ApplicationError) else catalogue.REQUEST_FAILED
-        self._mailbox.error(code, f"{self._named()} failed{where}: {_tell(error)}")
+        self._mailbox.error(code, f"{self._named()} failed{where}: {tell(error)}")
         if response.incomplete:
             # nginx takes a closed connection for the end of an answer without Content-Length; not this.
-            self._connection.send(fastcgi.cut())
+            self._connection.cut(fastcgi.cut())
         if response.sent:
             return
         hint = f"pyfpm: {type(error).__name__} in child {os.getpid()}, see the pool's error log\n"
@@ -185,73 +221,3 @@ def _uri_of(environ: Environ) -> str:
     query = environ.get("QUERY_STRING")
     path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     return f"{path}?{query}" if query else path
-
-
-def _tell(error: BaseException) -> str:
-    """What happened and where. The exception is the application's, and its methods and properties may raise."""
-    try:
-        text = describe(error)
-        return text if isinstance(error, ApplicationError) else f"{text}\n{format_traceback(error)}"
-    except BaseException as second:
-        return f"{type(error).__name__} (which cannot be shown: {type(second).__name__})"
-
-
-class AccessLog:
-    """Writes a line for each request. Measures only what the format asks for: CPU time is a system call."""
-
-    def __init__(self, settings: dict[str, Any], mailbox: Mailbox) -> None:
-        text = settings["access_format"]
-        self._mailbox = mailbox
-        self._line = compile_format(text)
-        self._entry = Entry(settings["pool"], os.getpid(), os.getppid())
-        self._suppressed = frozenset(settings["access_suppress_path"])
-        self._wants_cpu = wants_cpu(text)
-        self._wants_memory = wants_memory(text)
-        self._cpu = (0.0, 0.0)
-        self._accepted = 0.0
-        self._suppresses = False
-        self._complained = False
-
-    def begin(self, environ: Environ) -> None:
-        """Note what the application can change: how a path is suppressed is decided by what the front server sent."""
-        self._accepted = time.time()
-        if self._wants_cpu:
-            self._cpu = os.times()[:2]
-        if self._suppressed:
-            length = int(environ.get("CONTENT_LENGTH") or 0)  # body.content_length has looked at it
-            self._suppresses = is_suppressed(environ, 200, length, self._suppressed)
-
-    def write(self, environ: Environ, peer: Any, response: Response, duration: float) -> None:
-        """Never fails: what it shows are an application's objects, and one request's line is not worth a worker."""
-        try:
-            self._write(environ, peer, response, duration)
-        except BaseException as error:
-            self._mailbox.error(catalogue.ACCESS_LINE_FAILED, f"cannot write to the access log: {_tell(error)}")
-
-    def _write(self, environ: Environ, peer: Any, response: Response, duration: float) -> None:
-        entry = self._entry
-        if self._suppresses and 200 <= response.status < 300:
-            return
-        entry.environ = environ
-        entry.peer = peer[0] if isinstance(peer, tuple) else "-"
-        entry.status = response.status
-        entry.headers = response.headers or []
-        entry.accepted = self._accepted
-        entry.logged = time.time()
-        entry.duration = duration
-        if self._wants_cpu:
-            user, system = os.times()[:2]
-            entry.cpu_user, entry.cpu_system = user - self._cpu[0], system - self._cpu[1]
-        if self._wants_memory:
-            entry.memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        self._append(self._line(entry))
-
-    def _append(self, line: bytes) -> None:
-        assert self._mailbox.access_log is not None
-        try:
-            os.write(self._mailbox.access_log, line)
-            self._complained = False
-        except OSError as error:
-            if not self._complained:  # a full disk: once is enough
-                self._mailbox.error(catalogue.ACCESS_LOG_FAILED, f"cannot write the access log: {error}")
-            self._complained = True

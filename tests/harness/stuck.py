@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import select
 import signal
 import socket
@@ -106,6 +107,42 @@ def do_late(_: Environ, start_response: Start, __: dict[str, str]) -> Iterable[b
 def do_flood(_: Environ, start_response: Start, __: dict[str, str]) -> Iterable[bytes]:
     start_response("200 OK", [("Content-Type", "text/plain")])
     return (bytes(65536) for _ in range(1 << 20))
+
+
+def do_stubborn(_: Environ, start_response: Start, __: dict[str, str]) -> Iterable[bytes]:
+    """Write much to a client who takes nothing, be interrupted in the midst, and go on when the gate opens."""
+    import apps
+
+    import pyfpm
+
+    write = start_response("200 OK", [("Content-Type", "application/octet-stream")])
+    for number in range(64):
+        try:
+            write(bytes((number,)) * 65536)
+        except pyfpm.RequestTimeout:
+            apps.enter_and_wait()
+    return [b"the end"]
+
+
+def do_regex(_: Environ, start_response: Start, __: dict[str, str]) -> Iterable[bytes]:
+    """In C, but in a loop that looks for signals."""
+    re.match(r"(a+)+$", "a" * 40 + "b")  # stuck: regex
+    return answer(start_response, "never")
+
+
+def do_sum(_: Environ, start_response: Start, __: dict[str, str]) -> Iterable[bytes]:
+    sum(range(1 << 40))  # stuck: sum
+    return answer(start_response, "never")
+
+
+def do_generator(_: Environ, start_response: Start, __: dict[str, str]) -> Iterable[bytes]:
+    """Stuck before the first block of an iterable that must be closed."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    try:
+        time.sleep(LONG)  # stuck: generator
+        yield b"never"
+    finally:
+        mark("closed")
 
 
 def do_body(environ: Environ, start_response: Start, _: dict[str, str]) -> Iterable[bytes]:

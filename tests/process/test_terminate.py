@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness.fcgi_client import Connection, get_parameters, request_bytes
+from tests.harness.fcgi_client import Connection, get_parameters, output, request_bytes
+from tests.harness.fcgi_client import answer as http_answer
 from tests.harness.waits import Stopwatch
 from tests.process.test_slowlog import line_of, stuck_pool
 
@@ -30,7 +31,7 @@ def expect_end(daemon: Daemon) -> None:
     daemon.expect(r"execution timed out|was here when|has not ended within|exited on signal 9|no stacks")
 
 
-@pytest.mark.parametrize("where", ["sleep", "lock"])
+@pytest.mark.parametrize("where", ["sleep", "lock", "regex", "generator"])
 def test_the_client_gets_504_and_the_worker_lives(daemon: Daemon, marks: Path, where: str) -> None:
     daemon.start()
     pids = set(daemon.engage(2))
@@ -42,11 +43,10 @@ def test_the_client_gets_504_and_the_worker_lives(daemon: Daemon, marks: Path, w
     daemon.wait_log(rf"WARNING: \[pool www\]   \[0x[0-9a-f]{{16}}\] do_{where}\(\) .*stuck\.py:{line_of(where)}")
     expect_end(daemon)
     assert set(daemon.engage(2)) == pids
-    if where == "sleep":
-        assert marks.read_text() == "finally\n"
+    assert marks.read_text() == {"sleep": "finally\n", "generator": "closed\n"}.get(where, "")
 
 
-@pytest.mark.parametrize("where", ["c", "deaf", "swallow"])
+@pytest.mark.parametrize("where", ["c", "sum", "deaf", "swallow"])
 def test_who_does_not_obey_is_killed(daemon: Daemon, marks: Path, where: str) -> None:
     daemon.start()
     expect_end(daemon)
@@ -197,6 +197,37 @@ def test_a_client_that_takes_nothing(daemon: Daemon) -> None:
         client.send(request_bytes(get_parameters("/flood")))
         daemon.wait_log("execution timed out")
         assert daemon.get("/pid").body == before, "the wait for the peer was broken off"
+
+
+@pytest.mark.usefixtures("marks")
+def test_a_record_that_it_hits_is_whole_all_the_same(daemon: Daemon) -> None:
+    """The application writes, the client takes nothing, and the exception comes in the middle of a record."""
+    daemon.pools["www"]["request_terminate_grace"] = "10s"
+    daemon.start()
+    expect_end(daemon)
+    with Connection(daemon.address()) as client:
+        client.send(request_bytes(get_parameters("/stubborn")))
+        daemon.gate.wait_inside()
+        said = client.socket.recv(1 << 20)  # there is room again when the application goes on
+        daemon.gate.release()
+        while piece := client.socket.recv(1 << 20):
+            said += piece
+    answer = http_answer(output(said))
+    assert answer.ended is not None
+    assert answer.body == b"".join(bytes((number,)) * 65536 for number in range(64)) + b"the end"
+
+
+def test_a_client_that_is_slow_gets_to_know_that_the_answer_is_cut(daemon: Daemon, marks: Path) -> None:
+    """It takes nothing until the time is over: what is out of a record is completed first."""
+    daemon.start()
+    expect_end(daemon)
+    with Connection(daemon.address()) as client:
+        client.send(request_bytes(get_parameters("/flood")))
+        daemon.wait_log("was here when its time was over")
+        answer = client.receive()
+    assert answer.cut
+    assert answer.ended is None
+    assert marks.read_text() == ""
 
 
 @pytest.mark.usefixtures("marks")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyfpm.errors import PyfpmError
-from pyfpm.logs.access_log import DEFAULT_FORMAT, Entry, compile_format, is_suppressed, wants_cpu, wants_memory
+from pyfpm.logs.access_log import DEFAULT_FORMAT, Entry, compile_format, is_suppressed, measures
 
 ACCEPTED = 1_795_294_369.25
 # What a front server can put into a value (bytes as Latin-1), and what an application can (any text).
@@ -42,6 +42,8 @@ def entry() -> Entry:
     entry.cpu_user = 0.1
     entry.cpu_system = 0.025
     entry.memory = 3 * 1024 * 1024 + 1
+    entry.waited = 0.0625
+    entry.first_byte = 0.25
     return entry
 
 
@@ -57,6 +59,7 @@ def show(text: str, entry: Entry) -> str:
         ("%d %{seconds}d", "0.500 0.500"),
         ("%{milliseconds}d %{milli}d %{miliseconds}d %{mili}d", "500.000 500.000 500.000 500.000"),
         ("%{microseconds}d %{micro}d %{}d", "500000 500000 0.500"),
+        ("%w %{milli}w %F %{micro}F %c %{milli}c", "0.062 62.500 0.250 250000 0.125 125.000"),
         ("%{HTTP_HOST}e %{NOT_THERE}e", "example.org -"),
         ("%f %l %m", "/srv/app.py 42 POST"),
         ("%M %{bytes}M", "3145729 3145729"),
@@ -81,6 +84,7 @@ def test_the_default_format_is_php_fpms(entry: Entry) -> None:
 
 def test_nothing_known_shows_dashes() -> None:
     assert show("%R %m %r %f %u%q%Q %l %C", Entry()) == "- - - -  0 0.00\n"
+    assert show("%w %{milli}w %{micro}w %F %c", Entry()) == "- - - - 0.000\n"
 
 
 def test_the_path_without_request_uri_is_put_together(entry: Entry) -> None:
@@ -118,11 +122,11 @@ def test_wrong_formats_are_refused_in_php_fpms_words(text: str, words: str) -> N
 
 
 def test_only_what_the_format_asks_is_measured() -> None:
-    assert wants_cpu("%{user}C")
-    assert wants_memory("%m %M")
-    for text in (DEFAULT_FORMAT, "%%C %%M", "json"):
-        assert not wants_cpu(text)
-        assert not wants_memory(text)
+    assert measures("%{user}C %c") == {"cpu"}
+    assert measures("%m %M %{milli}F") == {"memory", "first_byte"}
+    assert measures("json") == {"cpu", "first_byte"}
+    for text in (DEFAULT_FORMAT, "%%C %%M %%F %%c", "%w %d"):
+        assert measures(text) == frozenset()
 
 
 def test_a_client_cannot_forge_a_line(entry: Entry) -> None:
@@ -169,6 +173,9 @@ def test_json_keys_and_types(entry: Entry) -> None:
         "script_name": "/a b",
         "status": 201,
         "duration": 0.5,
+        "queue_time": 0.0625,
+        "first_byte": 0.25,
+        "cpu": 0.125,
         "content_length": 42,
         "referer": "caf\xe9",
         "user_agent": 'caf\xc3\xa9 "\U0001f600"',
