@@ -78,8 +78,7 @@ class Greeting(Message):
 class ForkWorker(Message):
     """Fork a worker for `slot`, which must answer reload_probe before it is ready if `must_prove_itself`.
 
-    Descriptors: its mailbox, stdout, stderr; the trace pipe if requests have time limits; the access log if there is
-    one.
+    Descriptors: its mailbox, stdout, stderr; the trace pipe and the access log, each if there is one.
     """
 
     kind = b"F"
@@ -278,13 +277,20 @@ class Verb(enum.IntEnum):
     UPGRADE = 6
     STATUS = 7
     PING = 8
+    STACK = 9
 
 
-EVERYTHING = 0x01  # of Ask.flags: every pool, changed or not
+# Of Ask.flags:
+EVERYTHING = 0x01  # every pool, changed or not
+FULL = 0x02  # of STATUS: the workers too; of STACK: the idle ones too
+FLAGS = EVERYTHING | FULL
 
 
 class Ask(Message):
-    """The one question of a connection: a Verb, flags, and in `text` the pools that it is about, one a line."""
+    """The one question of a connection: a Verb, flags, and in `text` the pools that it is about, one a line.
+
+    Of STACK, a pid of a worker may stand for a pool.
+    """
 
     kind = b"Q"
     layout = struct.Struct("<BB")
@@ -298,7 +304,7 @@ class Ask(Message):
 
 
 class Progress(Message):
-    """Something that happened on the way to the verdict, in words for people; of STATUS, the answer itself."""
+    """Something that happened on the way to the verdict, in words for people; of STATUS and STACK the answer."""
 
     kind = b"P"
     has_text = True

@@ -108,6 +108,7 @@ class Master:
         *,
         pools: Iterable[str] = (),
         everything: bool = False,
+        full: bool = False,
         on_progress: Callable[[str], None],
         silence: float | None = None,
     ) -> Verdict | None:
@@ -118,7 +119,8 @@ class Master:
         assert self.channel is not None
         self.channel.settimeout(silence)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it hung up on us, but it may have said why
-            messages.send(self.channel, Ask(verb, messages.EVERYTHING * everything, text="\n".join(pools)))
+            flags = messages.EVERYTHING * everything | messages.FULL * full
+            messages.send(self.channel, Ask(verb, flags, text="\n".join(pools)))
         try:
             while (received := messages.receive(self.channel, messages.Speaker.MASTER_ANSWERS)) is not None:
                 match received[0]:

@@ -16,7 +16,7 @@ import click
 import psutil
 
 from pyfpm import __version__
-from pyfpm.cli import verbs
+from pyfpm.cli import verbs, views
 from pyfpm.cli.daemon import Options, read_configuration, refuse, show_test, start
 from pyfpm.cli.explain import explain
 from pyfpm.errors import EXIT_USAGE, ConfigError
@@ -81,7 +81,7 @@ def command(
     return show_test(configuration, options, log, test) if test else start(configuration, options, log)
 
 
-for verb in (*verbs.ALL, explain):
+for verb in (*verbs.ALL, *views.ALL, explain):
     command.add_command(verb)
 
 

@@ -1,4 +1,4 @@
-"""`pyfpm stop`, `reload`, `status` …: tell the running master what to do, wait until it has, and say how it went.
+"""`pyfpm stop`, `reload`, `upgrade` …: tell the running master what to do, wait until it has, and say how it went.
 
 Runs in: an operator's shell, a deploy script, ExecReload of systemd, logrotate.
 Fails by: the exit code, with the reason on stderr: the master's verdict (64, 70, 75, 77, 78, or 1), 69 when no master
@@ -7,7 +7,6 @@ runs, 77 where the master may not be reached, 75 when it says nothing any more.
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import time
@@ -18,16 +17,14 @@ import click
 from pyfpm.cli.client import LAST_MOMENTS, Master, Whereabouts, find_master, find_whereabouts, running_pid
 from pyfpm.cli.daemon import Options, read_configuration, refuse
 from pyfpm.cli.daemon import start as start_daemon
-from pyfpm.errors import EXIT_LATER, EXIT_NOT_PERMITTED, EXIT_UNAVAILABLE, ConfigError, MessageError, NoMaster
+from pyfpm.cli.speech import POOLS, QUICK, complain, deaf, say, verb
+from pyfpm.errors import EXIT_LATER, EXIT_NOT_PERMITTED, EXIT_UNAVAILABLE, ConfigError, NoMaster
 from pyfpm.fork import EXIT_INTERNAL
 from pyfpm.logs.error_log import ErrorLog
 from pyfpm.messages import Verb
-from pyfpm.status.reports import PoolReport, printable, read_report, table
 
 PATIENCE = 900.0  # seconds of the master's silence; its own limits for each step are shorter, unless raised very far
-QUICK = 30.0  # the same for what takes the master no time
 
-POOLS = click.argument("pools", nargs=-1, metavar="[POOL]...")
 PATIENTLY = click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -38,41 +35,15 @@ PATIENTLY = click.option(
 )
 
 
-def _verb(life: Callable[..., int]) -> click.Command:
-    """A command of this name whose function gets the options of `pyfpm` and fails by NoMaster."""
-
-    @click.pass_obj
-    @functools.wraps(life)
-    def run(options: Options, /, **arguments: object) -> int:
-        try:
-            return life(options, **arguments)
-        except NoMaster as error:
-            _complain(str(error))
-            return error.exit_code
-
-    return click.command(life.__name__)(run)
-
-
-def _say(text: str) -> None:
-    # The master quotes applications, and configuration files: nothing of it must reach the terminal as a command.
-    for line in text.split("\n"):
-        click.echo(printable(line))
-
-
-def _complain(text: str) -> None:
-    for line in text.split("\n"):
-        click.echo(f"pyfpm: {printable(line)}", err=True)
-
-
 # ── start and stop ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@_verb
+@verb
 def start(options: Options) -> int:
     """Start the daemon in the background, and wait until it serves."""
     try:
         with find_master(find_whereabouts(options)) as master:
-            _say(f"pyfpm is running already, pid {master.pid}")
+            say(f"pyfpm is running already, pid {master.pid}")
             return 0
     except NoMaster as error:
         if error.exit_code != EXIT_UNAVAILABLE:
@@ -90,13 +61,13 @@ def _start(options: Options, *, before: Callable[[], int] = lambda: 0) -> int:
     return before() or start_daemon(configuration, options.in_background(), log)
 
 
-@_verb
+@verb
 def stop(options: Options) -> int:
     """Stop the daemon now; requests in hand are cut off."""
     return _end(options, Verb.STOP, signal.SIGTERM)
 
 
-@_verb
+@verb
 def quit(options: Options) -> int:
     """Stop the daemon when the requests in hand are done."""
     return _end(options, Verb.QUIT, signal.SIGQUIT)
@@ -109,18 +80,18 @@ def _end(options: Options, verb: Verb, number: signal.Signals) -> int:
             _signal(master, where, number)
             master.wait_gone()
         else:
-            verdict = master.ask(verb, on_progress=_say)
+            verdict = master.ask(verb, on_progress=say)
             if verdict is not None and verdict.code:
-                _complain(verdict.text)
+                complain(verdict.text)
                 return verdict.code
             if not master.wait_gone(LAST_MOMENTS):
-                _complain(f"pid {master.pid} has hung up without a word and still runs")
+                complain(f"pid {master.pid} has hung up without a word and still runs")
                 return EXIT_INTERNAL
-        _say(f"stopped, pid {master.pid}")
+        say(f"stopped, pid {master.pid}")
         return 0
 
 
-@_verb
+@verb
 @POOLS
 @PATIENTLY
 def restart(options: Options, pools: tuple[str, ...], timeout: float) -> int:
@@ -129,7 +100,7 @@ def restart(options: Options, pools: tuple[str, ...], timeout: float) -> int:
         return _ask(options, Verb.RESTART, pools=pools, silence=timeout)
     pid = running_pid(find_whereabouts(options))
     if pid is not None and os.geteuid() not in (0, os.stat(f"/proc/{pid}").st_uid):
-        _complain("only root and the master's user can restart the daemon; name your pools: pyfpm restart POOL")
+        complain("only root and the master's user can restart the daemon; name your pools: pyfpm restart POOL")
         return EXIT_NOT_PERMITTED
     # Nothing is stopped that could not be started again.
     return _start(options, before=lambda: _quit_if_running(options))
@@ -141,14 +112,14 @@ def _quit_if_running(options: Options) -> int:
     except NoMaster as error:
         if error.exit_code != EXIT_UNAVAILABLE:
             raise
-        _say(str(error))
+        say(str(error))
         return 0
 
 
 # ── what goes on while it runs ──────────────────────────────────────────────────────────────────────────────────────
 
 
-@_verb
+@verb
 @POOLS
 @click.option("--all", "everything", is_flag=True, help="Every pool, whether it has changed or not.")
 @PATIENTLY
@@ -160,7 +131,7 @@ def reload(options: Options, pools: tuple[str, ...], everything: bool, timeout: 
     return _ask(options, Verb.RELOAD, pools=pools, everything=everything, silence=timeout, number=number)
 
 
-@_verb
+@verb
 def logrotate(options: Options) -> int:
     """Open all logs anew. Nobody is restarted; it is no failure if no master runs."""
     try:
@@ -168,11 +139,11 @@ def logrotate(options: Options) -> int:
     except NoMaster as error:
         if error.exit_code != EXIT_UNAVAILABLE:
             raise
-        _say(str(error))
+        say(str(error))
         return 0
 
 
-@_verb
+@verb
 @PATIENTLY
 def upgrade(options: Options, timeout: float) -> int:
     """Replace the master by the pyfpm that is installed now, under the same pid and without losing a connection."""
@@ -193,58 +164,22 @@ def _ask(
     with find_master(where) as master:
         if master.channel is None:
             if number is None:
-                raise NoMaster(f"{_deaf(master, where)}, and no signal says that")
+                raise NoMaster(f"{deaf(master, where)}, and no signal says that")
             _signal(master, where, number)
-            _say("how it goes is in the error log")
+            say("how it goes is in the error log")
             return 0
-        verdict = master.ask(verb, pools=pools, everything=everything, silence=silence, on_progress=_say)
+        verdict = master.ask(verb, pools=pools, everything=everything, silence=silence, on_progress=say)
         if verdict is None:
-            _complain(f"the master, pid {master.pid}, has ended the conversation without a verdict")
+            complain(f"the master, pid {master.pid}, has ended the conversation without a verdict")
             return EXIT_LATER
         if verdict.text:
-            (_complain if verdict.code else _say)(verdict.text)
+            (complain if verdict.code else say)(verdict.text)
         return verdict.code
 
 
 def _signal(master: Master, where: Whereabouts, number: signal.Signals) -> None:
     master.signal(number)
-    _say(f"{_deaf(master, where)}: sent {number.name}")
+    say(f"{deaf(master, where)}: sent {number.name}")
 
 
-def _deaf(master: Master, where: Whereabouts) -> str:
-    place = f" at {where.control_path}" if where.control_path else ""
-    return f"the master, pid {master.pid}, has no control socket{place}"
-
-
-# ── status ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@_verb
-@POOLS
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line for each pool.")
-def status(options: Options, pools: tuple[str, ...], as_json: bool) -> int:
-    """Show how the pools are: one line each."""
-    where = find_whereabouts(options)
-    with find_master(where) as master:
-        if master.channel is None:
-            raise NoMaster(f"{_deaf(master, where)}, so all that is known is that it runs")
-        answers: list[str] = []
-        verdict = master.ask(Verb.STATUS, pools=pools, silence=QUICK, on_progress=answers.append)
-        if verdict is None or verdict.code:
-            _complain(verdict.text if verdict else f"the master, pid {master.pid}, has hung up")
-            return verdict.code if verdict else EXIT_LATER
-    try:
-        reports = [read_report(line) for line in "\n".join(answers).split("\n") if line]
-    except MessageError as error:
-        _complain(str(error))
-        return EXIT_INTERNAL
-    _show(reports, as_json)
-    return 0
-
-
-def _show(reports: list[PoolReport], as_json: bool) -> None:
-    for line in [report.line() for report in reports] if as_json else table(reports):
-        click.echo(line)
-
-
-ALL = (start, stop, quit, restart, reload, logrotate, upgrade, status)
+ALL = (start, stop, quit, restart, reload, logrotate, upgrade)

@@ -486,13 +486,13 @@ class PoolSettings(Settings):
     pm_status_path: str | None = directive(
         "pm.status_path",
         STATUS_PATH,
-        "The path of the status page: how the pool is, in the formats that `?html`, `?xml`, `?json` and `?openmetrics` "
-        "name, or as plain text; with `full`, each worker too. A worker of the pool answers it. Keep the public from "
-        "it in the front server.",
+        "The path of the status page: how the pool is, in the formats that `?xml`, `?json` and `?openmetrics` name, or "
+        "as plain text; with `full`, each worker too. `?html` is a dashboard for people, which keeps itself current. A "
+        "worker of the pool answers it. Keep the public from it in the front server.",
         default_words="none",
         differs="it is matched however the front server passes the path, and needs no SCRIPT_FILENAME. What is not "
-        "known is shown as unknown, and there are more fields behind those of PHP-FPM. `openmetrics` has metrics of "
-        "pyfpm's own names; with `compat=phpfpm` they have PHP-FPM's names.",
+        "known is shown as unknown, and there are more fields behind those of PHP-FPM. `html` is no table of fields. "
+        "`openmetrics` has metrics of pyfpm's own names; with `compat=phpfpm` they have PHP-FPM's names.",
         example="/status",
         for_template=True,
     )
@@ -627,8 +627,8 @@ class PoolSettings(Settings):
     slowlog_signal: int = directive(
         "slowlog_signal",
         REAL_TIME_SIGNAL,
-        "The signal that makes a worker write its stacks, for the slow log and before a request is ended. Choose "
-        "another one if the application uses this one itself.",
+        "The signal that makes a worker write its stacks: for the slow log, before a request is ended, and for "
+        "`pyfpm stack`. Choose another one if the application uses this one itself. With `none` there are no stacks.",
         origin=OWN,
         default=8,
         example="SIGRTMIN+12",

@@ -184,8 +184,23 @@ is given.
 Reopen the logs.
 .It Cm upgrade
 Replace the master by the installed version.
-.It Cm status Oo Fl \\-json Oc Op Ar pool ...
-Show how the pools are.
+.It Cm status Oo Fl \\-full Oc Oo Fl \\-json Oc Op Ar pool ...
+Show how the pools are: a line each, or with
+.Fl \\-full
+all that is known, and every worker.
+.It Cm top Oo Fl n Ar looks Oc Oo Fl \\-interval Ar seconds Oc Oo Fl \\-plain Oc Op Ar pool ...
+Watch pools and workers, live.
+The key ? shows the others.
+Colours are left out where
+.Ev NO_COLOR
+is set.
+.It Cm stack Oo Fl \\-idle Oc Oo Fl \\-all\\-frames Oc Ar pool | pid ...
+Show where busy workers are at this moment:
+the Python stacks of all their threads.
+.It Cm memory Oo Fl \\-json Oc Op Ar pool ...
+Show how much memory each process has, and what one more worker would cost.
+.It Cm ping Op Ar pool ...
+Find out whether the daemon answers, and whether each of the pools serves.
 .It Cm explain Op Ar code ...
 Show what a code in the log, such as PYFPM-417, means and what to do.
 .El

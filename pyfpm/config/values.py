@@ -312,20 +312,27 @@ YES_OR_NO = Kind(read_yes_or_no, lambda value: "yes" if value else "no", "`yes` 
 MODE = Kind(read_mode, lambda mode: f"0{mode:03o}", "an octal mode such as `0660`")
 
 
+NO_SIGNAL = -1
+
+
 def read_signal(text: str) -> int:
+    if text.lower() == NOWHERE:
+        return NO_SIGNAL
     found = re.fullmatch(r"(?:SIG)?RTMIN(?:\+([0-9]{1,2}))?", text, re.IGNORECASE | re.ASCII)
     if not found or int(found[1] or 0) > _REAL_TIME_SIGNALS:
-        advice = f"write SIGRTMIN+n with n from 0 to {_REAL_TIME_SIGNALS}, as in SIGRTMIN+8"
+        advice = f"write SIGRTMIN+n with n from 0 to {_REAL_TIME_SIGNALS}, as in SIGRTMIN+8; or none"
         raise ValueError(f"'{text}' is no real-time signal", advice)
     return int(found[1] or 0)
 
 
 def show_signal(offset: int) -> str:
-    return f"SIGRTMIN+{offset}"
+    return NOWHERE if offset == NO_SIGNAL else f"SIGRTMIN+{offset}"
 
 
 # As an offset: which number the first one has is up to the C library.
-REAL_TIME_SIGNAL = Kind(read_signal, show_signal, f"a real-time signal, `SIGRTMIN+n` with n up to {_REAL_TIME_SIGNALS}")
+REAL_TIME_SIGNAL = Kind(
+    read_signal, show_signal, f"a real-time signal, `SIGRTMIN+n` with n up to {_REAL_TIME_SIGNALS}, or `none`"
+)
 
 
 def duration(*, zero: bool) -> Kind:

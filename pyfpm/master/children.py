@@ -64,6 +64,7 @@ class Child(Process):
     trace: int = -1  # the pipe of its stacks
     timed_out: bool = False  # it is killed because a request took too long, and did not end when told
     main_thread: int = 0  # as its stacks name it; 0: it must not be asked for them
+    weighed: int = -1  # how many requests it had begun when its memory was weighed
     is_news: bool = False  # its birth is worth a line: it is none of the first
     speaker: Speaker = Speaker.ORDERED_WORKER
 

@@ -4,20 +4,22 @@ Runs in: master.
 Fails by: nothing. Without a socket the daemon serves on, with a warning; a client that misbehaves is dropped.
 
 A connection is one Ask, any number of Progress, one Verdict, the end. Anybody may connect (the socket's mode is 0666):
-who it is, the kernel says (SO_PEERCRED), and master/permits.py says what he may have. No client is ever waited for: one
-that does not ask in time, or does not read what it is told, loses its connection, and what it has asked for goes on.
+who it is, the kernel says (SO_PEERCRED), and master/permits.py says what he may have. No client is waited for: what
+it has not read yet is kept for some seconds. One that does not ask in time, or does not read, loses its connection, and
+what it has asked for goes on.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+from collections import deque
 from typing import TYPE_CHECKING
 
 from pyfpm import catalogue, messages
 from pyfpm.errors import EXIT_LATER, EXIT_USAGE, MessageError
 from pyfpm.master import socket_file
-from pyfpm.messages import EVERYTHING, Ask, Progress, Speaker, Verb, Verdict
+from pyfpm.messages import EVERYTHING, FLAGS, FULL, Ask, Progress, Speaker, Verb, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +34,9 @@ TIME_TO_ASK = 5.0  # seconds
 MOST_CLIENTS = 32
 MOST_OTHERS = 24  # who are neither root nor the master's user: some room is always left for those
 MOST_OF_ONE = 4  # of each of those others
-SEND_BUFFER = 1 << 20  # cut to net.core.wmem_max; what does not fit is not waited for
+TIME_TO_READ = 5.0  # without taking anything
+MOST_UNREAD = 8 << 20  # characters; the workers of a large pool with long requests are half of that
+SEND_BUFFER = 1 << 20  # cut to net.core.wmem_max; what does not fit waits in the outbox
 BATCH = 32 * 1024  # of lines in one message
 MOST_COMPLAINTS = 20  # logged a minute: nobody must be able to fill the log by asking
 MINUTE = 60.0
@@ -49,6 +53,7 @@ class Request:
         self.since = since
         self.pools: tuple[str, ...] = ()
         self.everything = False
+        self.full = False
         self.is_open = True  # somebody still waits for the verdict
         self._tell = tell
 
@@ -88,6 +93,10 @@ class _Client:
         self.peer = peer
         self.since = since
         self.request: Request | None = None
+        self.outbox: deque[messages.Message] = deque()
+        self.unread = 0  # characters in it
+        self.waits_for_room = False
+        self.stuck_since: float | None = None
 
 
 class Control:
@@ -140,9 +149,13 @@ class Control:
         return made
 
     def reconcile(self, now: float) -> None:
-        """Once a turn: drop who does not ask, and listen again after descriptors ran out."""
+        """Once a turn: drop who does not ask and who does not read, and listen again after descriptors ran out."""
         for client in list(self._clients.values()):
-            if client.request is None and now - client.since >= TIME_TO_ASK:
+            if client.outbox:
+                client.stuck_since = client.stuck_since or now
+                if now - client.stuck_since >= TIME_TO_READ:
+                    self._forget(client)
+            elif client.request is None and now - client.since >= TIME_TO_ASK:
                 self._forget(client)
         if self._is_deaf and self.listener is not None:
             self._is_deaf = False
@@ -203,8 +216,11 @@ class Control:
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         client = _Client(channel, messages.peer_of(channel), now)
         self._clients[channel.fileno()] = client
-        self._loop.watch(channel.fileno(), lambda now: self._hear(client, now))
+        self._listen_to(client)
         return client
+
+    def _listen_to(self, client: _Client) -> None:
+        self._loop.watch(client.channel.fileno(), lambda now: self._hear(client, now))
 
     def _is_crowded(self, uid: int) -> bool:
         """Whether the newest client, of user `uid`, is one too many."""
@@ -234,12 +250,13 @@ class Control:
     def _consider(self, client: _Client, ask: Ask, now: float) -> None:
         try:
             verb = Verb(ask.verb)
-            if ask.flags & ~EVERYTHING:
+            if ask.flags & ~FLAGS:
                 raise ValueError
         except ValueError:
             self._tell(client, Verdict(EXIT_USAGE, text="this pyfpm, of another version, does not know what that is"))
             return
         request = Request(verb, client.peer, now, lambda message: self._tell(client, message))
+        request.full = bool(ask.flags & FULL)
         client.request = request
         pools = tuple(dict.fromkeys(name for name in ask.text.split("\n") if name))
         permit = self._permit(verb, pools, bool(ask.flags & EVERYTHING), client.peer.uid)
@@ -248,20 +265,42 @@ class Control:
             self._complain(catalogue.CONTROL_REFUSED, f"control: refused: {request}: {permit.refusal}", now)
             request.finish(permit.code, permit.refusal)
             return
-        if verb in (Verb.STATUS, Verb.PING):
+        if verb in (Verb.STATUS, Verb.PING, Verb.STACK):
             self._log.debug(f"control: {request}")
         else:
             self._log.notice(f"control: {request}")
         self._on_request(request)
 
     def _tell(self, client: _Client, message: messages.Message) -> None:
+        client.outbox.append(message)
+        client.unread += len(message.text)
+        if len(client.outbox) == 1:
+            self._deliver(client)
+        elif client.unread > MOST_UNREAD:
+            self._forget(client)
+
+    def _deliver(self, client: _Client) -> None:
+        """Send what there is room for; the rest when there is room again."""
+        client.stuck_since = None
         try:
-            messages.send(client.channel, message)
-        except OSError:  # gone, or it does not read: BlockingIOError
+            while client.outbox:
+                messages.send(client.channel, client.outbox[0])
+                message = client.outbox.popleft()
+                client.unread -= len(message.text)
+                if isinstance(message, Verdict):
+                    self._forget(client)
+                    return
+        except BlockingIOError:
+            if not client.waits_for_room:
+                client.waits_for_room = True
+                self._loop.watch_room(client.channel.fileno(), lambda _now: self._deliver(client))
+        except OSError:
             self._forget(client)
-            return
-        if isinstance(message, Verdict):
-            self._forget(client)
+        else:
+            if client.waits_for_room:
+                client.waits_for_room = False
+                self._loop.forget(client.channel.fileno())
+                self._listen_to(client)
 
     def _forget(self, client: _Client) -> None:
         if client.request is not None:

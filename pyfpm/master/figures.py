@@ -47,6 +47,20 @@ class Figures:
         self._known: tuple[object, ...] = ()
         self._busy = False
 
+    @property
+    def shares(self) -> Shares:
+        """How busy the pool has been over 1, 5 and 15 minutes."""
+        return self._shares
+
+    @property
+    def reload_time(self) -> int | None:
+        """When the last reload ended, in seconds since 1970; None if there was none."""
+        return None if self._reload_time == UNKNOWN else self._reload_time
+
+    def age(self, now: float) -> float:
+        """Seconds since the pool was opened."""
+        return max(0.0, now - self._started / 1e9)
+
     def tally(self, pool: Pool) -> Tally:
         """What became of all workers that are gone."""
         total = Tally()

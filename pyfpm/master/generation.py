@@ -38,6 +38,8 @@ from pyfpm.master.templates import Templates
 from pyfpm.scoreboard import IDLE, IN_REQUEST, READING, Scoreboard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyfpm.config.directives import GlobalSettings, PoolSettings
     from pyfpm.logs.error_log import ErrorLog
     from pyfpm.logs.files import LogFile
@@ -247,6 +249,10 @@ class Generation:
             self.children.add(child)
             self._dialogue.listen_to_prints(child)
             self._dialogue.begin(child, functools.partial(self._hear_child, child))
+
+    def ask_stacks(self, child: Child, now: float, tell: Callable[[bytes, float], None]) -> None:
+        """Have a worker write its stacks; `tell` gets them, or b"" if none come."""
+        self._overtime.ask_stacks(child, now, tell)
 
     def look_after(self, now: float) -> None:
         """Time limits, and messages that could not be delivered: what no event brings."""

@@ -32,6 +32,11 @@ class Loop:
     def watch(self, descriptor: int, callback: Callback) -> None:
         self._selector.register(descriptor, selectors.EVENT_READ, callback)
 
+    def watch_room(self, descriptor: int, callback: Callback) -> None:
+        """Call when there is room to write again; nobody hears meanwhile what comes from there."""
+        self.forget(descriptor)
+        self._selector.register(descriptor, selectors.EVENT_WRITE, callback)
+
     def forget(self, descriptor: int) -> None:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(descriptor)

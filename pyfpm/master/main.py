@@ -35,6 +35,7 @@ from pyfpm.master.privileges import set_limit
 from pyfpm.master.reload import Reloads
 from pyfpm.master.upgrade import Legacy, Upgrade
 from pyfpm.master.verbs import Verbs
+from pyfpm.master.weigher import Weigher
 from pyfpm.signals import read_signals, watch_signals
 
 if TYPE_CHECKING:
@@ -119,6 +120,7 @@ class Master:
         self._exit_code = 0
         self._guarded = guard(daemon.log)
         self._oom_kills = OomKills()
+        self._weigher = Weigher()
         self._reloads = Reloads(daemon)
         self._upgrade = Upgrade(daemon, pid_file)
         self._verbs = Verbs(
@@ -178,6 +180,7 @@ class Master:
             self._upgrade.reconcile(now)
             if self._upgrade.may_replace and not self._reloads.is_busy:
                 self._upgrade.replace_master(self._control)
+        self._weigher.weigh(self._daemon.all_pools(), now)
         self._daemon.keep_monitor(now)
         self._verbs.reconcile()
         self._control.reconcile(now)

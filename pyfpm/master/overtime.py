@@ -69,6 +69,7 @@ class Overtime:
     ) -> None:
         self._settings = settings
         self._limits = limits_of(settings)
+        self._is_limited = self._limits.shortest < math.inf
         self._signal = trace_signal(settings)
         self._scoreboard = scoreboard
         self._children = children
@@ -83,20 +84,17 @@ class Overtime:
 
     def next_due(self, now: float) -> float:
         """When to look, though no event has come."""
-        if not self._signal or not len(self._children):
-            return math.inf
-        due = min([self._next_look, *(dump.due for dump in self._dumps.values())])
+        look = self._next_look if self._is_limited and len(self._children) else math.inf
+        due = min([look, *(dump.due for dump in self._dumps.values())])
         return max(due, now + LEAST_PAUSE)
 
     def look_after(self, now: float) -> None:
         """Do what is due."""
-        if not self._signal:
-            return
         for slot, dump in list(self._dumps.items()):
             dump.look_after(now)
             if dump.is_done:
                 del self._dumps[slot]
-        if now < self._next_look:
+        if not self._is_limited or now < self._next_look:
             return
         again = now + self._limits.shortest
         if any(self._scoreboard.has(stage) for stage in self._limits.stages):
@@ -152,16 +150,17 @@ class Overtime:
         slow = SlowRequest(
             self._stamp(self._log.clock()), self._settings.name, child.pid, script, self._request(child), age, client
         )
-        self._ask_stacks(child, now, functools.partial(self._write_entry, child, slow))
+        self.ask_stacks(child, now, functools.partial(self._write_entry, child, slow))
 
     def _log_over(self, child: Child, reading: Reading, now: float) -> None:
         age = max(0.0, now - reading.since / 1e9)
         self._tally.timed_out += 1
         text = f"{self._named(child)} execution timed out ({age:.6f} sec), terminating"
         self._log.warning(catalogue.REQUEST_OVER_TIME, text, self._settings.name)
-        self._ask_stacks(child, now, functools.partial(self._say_stacks, child, reading.number))
+        self.ask_stacks(child, now, functools.partial(self._say_stacks, child, reading.number))
 
-    def _ask_stacks(self, child: Child, now: float, tell: Callable[[bytes, float], None]) -> None:
+    def ask_stacks(self, child: Child, now: float, tell: Callable[[bytes, float], None]) -> None:
+        """Have a worker write its stacks; `tell` gets them, or b"" if none come. One dump is for all who ask."""
         dump = self._dumps.get(child.slot)
         if dump is not None and not dump.is_done:
             dump.tell_too(tell)

@@ -43,7 +43,8 @@ SCOPES: dict[tuple[Standing, Verb], Scope] = {
     (Standing.OWNER, Verb.LOGROTATE): Scope.NOTHING,
     (Standing.OWNER, Verb.UPGRADE): Scope.NOTHING,
     (Standing.OWNER, Verb.STATUS): Scope.OWN_POOLS,
-    (Standing.OWNER, Verb.PING): Scope.NOTHING,
+    (Standing.OWNER, Verb.PING): Scope.OWN_POOLS,
+    (Standing.OWNER, Verb.STACK): Scope.OWN_POOLS,
     **{(Standing.STRANGER, verb): Scope.NOTHING for verb in Verb},
 }
 
@@ -59,6 +60,7 @@ OBSTACLES: dict[tuple[Phase, Verb], str] = {
     (Phase.STARTING, Verb.UPGRADE): _STARTING,
     (Phase.STARTING, Verb.STATUS): "",
     (Phase.STARTING, Verb.PING): "",
+    (Phase.STARTING, Verb.STACK): "",
     **{(Phase.RUNNING, verb): "" for verb in Verb},
     # STOP after QUIT is stronger, QUIT after STOP joins those who wait for the end.
     (Phase.FINISHING, Verb.STOP): "",
@@ -69,6 +71,7 @@ OBSTACLES: dict[tuple[Phase, Verb], str] = {
     (Phase.FINISHING, Verb.UPGRADE): _STOPPING,
     (Phase.FINISHING, Verb.STATUS): "",
     (Phase.FINISHING, Verb.PING): "",
+    (Phase.FINISHING, Verb.STACK): "",
     (Phase.TERMINATING, Verb.STOP): "",
     (Phase.TERMINATING, Verb.QUIT): "",
     (Phase.TERMINATING, Verb.RELOAD): _STOPPING,
@@ -77,11 +80,12 @@ OBSTACLES: dict[tuple[Phase, Verb], str] = {
     (Phase.TERMINATING, Verb.UPGRADE): _STOPPING,
     (Phase.TERMINATING, Verb.STATUS): "",
     (Phase.TERMINATING, Verb.PING): "",
+    (Phase.TERMINATING, Verb.STACK): "",
 }
 
-TAKES_POOLS = frozenset({Verb.RELOAD, Verb.RESTART, Verb.STATUS})
+TAKES_POOLS = frozenset({Verb.RELOAD, Verb.RESTART, Verb.STATUS, Verb.PING, Verb.STACK})
 # RELOAD may name a pool that only the new configuration has.
-TAKES_RUNNING_POOLS = frozenset({Verb.RESTART, Verb.STATUS})
+TAKES_RUNNING_POOLS = TAKES_POOLS - {Verb.RELOAD}
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,8 @@ def judge(verb: Verb, pools: tuple[str, ...], everything: bool, uid: int, now: C
         return Permit(refusal=obstacle, code=EXIT_LATER)
     unknown = [name for name in pools if name not in now.owners]
     if unknown and verb in TAKES_RUNNING_POOLS:
-        return Permit(refusal=f"no such pool: {', '.join(unknown)}", code=EXIT_USAGE)
+        what = "pool or worker" if verb is Verb.STACK else "pool"
+        return Permit(refusal=f"no such {what}: {', '.join(unknown)}", code=EXIT_USAGE)
     return Permit(pools, everything)
 
 

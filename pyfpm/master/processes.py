@@ -72,6 +72,15 @@ def catches(pid: int, number: int) -> bool:
     return any(mask >> (number - 1) & 1 for mask in masks)
 
 
+def state_of(pid: int) -> str:
+    """The letter that proc_pid_stat(5) has for what a child of ours, not yet reaped, is doing; "" if it cannot tell."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b") ")[2][:1].decode("latin-1")
+    except OSError:
+        return ""
+
+
 class End(NamedTuple):
     """How a child has ended. `peak` is the most memory it had, in bytes, or that of a child it waited for."""
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import pyfpm
 from pyfpm import catalogue, kernel, messages
 from pyfpm.config.directives import PoolSettings
+from pyfpm.config.values import NO_SIGNAL
 from pyfpm.errors import StartError
 from pyfpm.fork import EXIT_INTERNAL, fork_child, leave
 from pyfpm.master.accounts import Identity, identity_of
@@ -61,10 +62,9 @@ def environment_of(settings: PoolSettings, identity: Identity | None, environ: M
 
 
 def trace_signal(settings: PoolSettings) -> int:
-    """The signal that makes a worker write its stacks; 0 where no request is ever looked at."""
-    if settings.request_slowlog_timeout or settings.request_terminate_timeout:
-        return signal.SIGRTMIN + settings.slowlog_signal
-    return 0
+    """The signal that makes a worker write its stacks; 0 for none."""
+    offset = settings.slowlog_signal
+    return 0 if offset == NO_SIGNAL else signal.SIGRTMIN + offset
 
 
 def start_template(
@@ -99,6 +99,7 @@ def start_template(
             "dumpable": settings.process_dumpable or identity is None,
             "access_log": settings.access_log is not None,
             "trace_signal": trace_signal(settings),
+            "timed": bool(settings.request_slowlog_timeout or settings.request_terminate_timeout),
         }
         descriptors = (listener.fileno(), scoreboard.descriptor, bell)
         greeting = messages.Greeting(text=json.dumps(record), descriptors=descriptors)

@@ -41,7 +41,7 @@ class Dump:
         self._quiet_from = math.inf
         self._take()  # what nobody asked for
         self._text = b""
-        if child.main_thread and processes.catches(child.pid, number):
+        if number and child.main_thread and processes.catches(child.pid, number):
             processes.send_number(child.pidfd, number)
             loop.watch(self._pipe, self._on_readable)
         else:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from pyfpm.errors import EXIT_LATER, StartError
 from pyfpm.master import permits
 from pyfpm.master.accounts import uid_of
+from pyfpm.master.inquest import hold_inquest
 from pyfpm.master.lifecycle import Phase, Wish
+from pyfpm.master.reporting import report_on, report_on_worker, workers_of
 from pyfpm.messages import Verb
-from pyfpm.status.reports import PoolReport
 
 if TYPE_CHECKING:
     from pyfpm.master.control import Request
@@ -53,7 +55,11 @@ class Verbs:
 
     def permit(self, verb: Verb, pools: tuple[str, ...], everything: bool, uid: int) -> permits.Permit:
         owners = {pool.name: self._owner_of(pool) for pool in self._daemon.pools}
-        return permits.judge(verb, pools, everything, uid, permits.Circumstances(self._phase(), os.geteuid(), owners))
+        # Who names a worker asks about its pool.
+        about = tuple(map(self._pool_with, pools)) if verb is Verb.STACK else pools
+        now = permits.Circumstances(self._phase(), os.geteuid(), owners)
+        permit = permits.judge(verb, about, everything, uid, now)
+        return permit if about == pools else replace(permit, pools=pools)
 
     def serve(self, request: Request) -> None:
         """What has been asked by somebody who may. Whoever waits for the end of the daemon sees it as it comes."""
@@ -67,11 +73,11 @@ class Verbs:
             case Verb.LOGROTATE:
                 self._rotate(request)
             case Verb.STATUS:
-                chosen = [pool for pool in self._daemon.pools if not request.pools or pool.name in request.pools]
-                request.answer([report_on(pool).line() for pool in chosen])
-                request.finish(0)
+                self._tell_status(request)
+            case Verb.STACK:
+                hold_inquest(request, self._daemon.pools, request.since)
             case Verb.PING:
-                request.finish(0, self._daemon.status())
+                self._tell_life(request)
             case Verb.RELOAD | Verb.RESTART if self._is_too_soon(request):
                 request.finish(EXIT_LATER, f"not again within {OWNERS_PAUSE:g} seconds")
             case Verb.RELOAD:
@@ -88,6 +94,36 @@ class Verbs:
         for request in self._rotations:
             request.finish(0, "logs re-opened")
         self._rotations.clear()
+
+    def _tell_status(self, request: Request) -> None:
+        lines = []
+        for pool in self._chosen(request):
+            lines.append(report_on(pool, request.since).line())
+            if request.full:
+                lines += [report_on_worker(*one, request.since).line() for one in workers_of(pool)]
+        request.answer(lines)
+        request.finish(0)
+
+    def _tell_life(self, request: Request) -> None:
+        """That it answers is the answer; or whether all of these pools serve."""
+        down = [pool.name for pool in self._chosen(request) if not pool.can_serve]
+        if request.pools and down:
+            request.finish(1, f"not serving: {', '.join(down)}")
+        elif self._phase() is Phase.RUNNING:
+            request.finish(0, "serving" if request.pools else self._daemon.status())
+        else:
+            request.finish(0, f"the daemon is {self._phase().value}")
+
+    def _chosen(self, request: Request) -> list[Pool]:
+        return [pool for pool in self._daemon.pools if not request.pools or pool.name in request.pools]
+
+    def _pool_with(self, word: str) -> str:
+        """The pool of which `word` is the pid of a worker; `word` itself if it is none, or a pool's name."""
+        if word.isdecimal() and self._daemon.pool(word) is None:
+            for pool in self._daemon.pools:
+                if any(str(child.pid) == word for _, child in workers_of(pool)):
+                    return pool.name
+        return word
 
     def _is_too_soon(self, request: Request) -> bool:
         """A reload costs everybody processor time, so the user of a pool may not ask for one after the other."""
@@ -117,28 +153,3 @@ class Verbs:
             except StartError:  # deleted since the start
                 return NOBODY
         return self._uids[user]
-
-
-def report_on(pool: Pool) -> PoolReport:
-    census = pool.current.census()
-    tally = pool.figures.tally(pool)
-    queue = pool.queue()
-    return PoolReport(
-        pool=pool.name,
-        pm=pool.settings.pm,
-        state=pool.state,
-        generation=pool.current.number,
-        idle=census.idle,
-        busy=census.busy,
-        total=pool.processes(),
-        max=pool.settings.pm_max_children,
-        requests=pool.requests(),
-        queue=None if queue is None else queue.waiting,
-        peak=max(pool.figures.max_active, census.busy),
-        slow=tally.slow,
-        recycled=tally.recycled,
-        crashed=tally.crashed,
-        killed=tally.killed,
-        reload=pool.last_reload,
-        trouble=pool.trouble,
-    )

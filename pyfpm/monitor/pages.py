@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
 from pyfpm.monitor.questions import Answer, refusal
+from pyfpm.status.dashboard import CSP
 from pyfpm.status.formats import HTML, is_full, render, render_metrics
 from pyfpm.status.snapshot import clean
 
@@ -27,7 +28,6 @@ NOT_TO_BE_KEPT = (
     ("Cache-Control", "no-cache, no-store, must-revalidate, max-age=0"),
     ("X-Content-Type-Options", "nosniff"),
 )
-CSP = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
 STATUS_PATHS = ("/", "/status")
 METRICS_PATH = "/metrics"
 ALLOWED = ("GET", "HEAD")

@@ -81,4 +81,5 @@ class Picture:
         # The facts of the board that serves have the counts of the others in them. A worker that the master has taken
         # over from an image before it has a slot and no pid.
         processes = [process for one in found for process in one.processes if process.pid]
-        return found[0]._replace(processes=tuple(processes))
+        memory = sum([one.memory or 0 for one in found]) or None
+        return found[0]._replace(processes=tuple(processes), memory=memory)

@@ -13,6 +13,7 @@ import json
 import time
 from functools import lru_cache
 
+from pyfpm.status.markup import escape
 from pyfpm.status.metrics import exposition
 from pyfpm.status.snapshot import FIELDS, Process, Snapshot
 
@@ -44,12 +45,12 @@ _TEXT_PROCESS = "\n".join(
 )
 _XML_PROCESS = "".join(["<process>", *[f"<{tag}>%s</{tag}>" for tag in _TAGS], "</process>"])
 _DATES = ("start_time", "last_reload_time")
-_ESCAPES = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("'", "&#039;"))  # & first
 
 
 def is_full(query: str) -> bool:
-    """Whether the workers are asked for."""
-    return "full" in query.split("&")
+    """Whether the workers are asked for; people want to see them."""
+    keys = query.split("&")
+    return "full" in keys or "html" in keys
 
 
 def render(snapshots: Sequence[Snapshot], query: str, *, is_list: bool = False) -> tuple[str, bytes]:
@@ -91,33 +92,10 @@ def _line(key: str, value: str) -> str:
 
 
 def _html(snapshots: Sequence[Snapshot], asked: dict[str, str], is_list: bool) -> str:
-    del is_list
-    lines = [
-        '<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Strict//EN" "http://www.w3.org/TR/xhtml1/DTD/xhtml1-strict.dtd">',
-        '<html xmlns="http://www.w3.org/1999/xhtml" xml:lang="en" lang="en">',
-        "<head><title>pyfpm Status Page</title></head>",
-        "<body>",
-    ]
-    for snapshot in snapshots:
-        lines += _html_pool(snapshot, "full" in asked)
-    return "\n".join([*lines, "</body></html>", ""])
+    from pyfpm.status.dashboard import page  # it brings libcrypto along, and most who ask are programs
 
-
-def _html_pool(snapshot: Snapshot, full: bool) -> list[str]:
-    lines = [
-        "<table>",
-        *[f"<tr><th>{key}</th><td>{escape(value)}</td></tr>" for _, key, value in _for_people(snapshot)],
-        "</table>",
-    ]
-    if full:
-        lines.append('<table border="1">')
-        lines.append("<tr>" + "".join([f"<th>{key}</th>" for _, key in _PROCESS]) + "</tr>")
-        # Values have no line ends, so a row is escaped in one go.
-        for process in snapshot.processes:
-            cells = escape(_PROCESS_LINES % _row(process, True)).replace("\n", "</td><td>")
-            lines.append(f"<tr><td>{cells}</td></tr>")
-        lines.append("</table>")
-    return lines
+    del asked, is_list
+    return page(snapshots)
 
 
 def _xml(snapshots: Sequence[Snapshot], asked: dict[str, str], is_list: bool) -> str:
@@ -186,13 +164,6 @@ def _show(name: str, value: Value, dates: bool) -> str:
 @lru_cache(64)  # most workers were started together
 def _date(seconds: int) -> str:
     return time.strftime(DATE, time.localtime(seconds))
-
-
-def escape(text: str) -> str:
-    """For HTML and XML, in elements and attributes. (html.escape would bring 300 KB of entities along.)"""
-    for char, entity in _ESCAPES:  # five times faster than str.translate
-        text = text.replace(char, entity)
-    return text
 
 
 # Precedence is by place, as in PHP-FPM; openmetrics comes behind them, and text last.

@@ -190,6 +190,12 @@ _OWN: tuple[Family, ...] = (
         lambda pool: _by("over", **{"1m": pool.busy_share_1m, "5m": pool.busy_share_5m, "15m": pool.busy_share_15m}),
     ),
     (
+        "memory_bytes",
+        GAUGE,
+        "The memory of its workers, each with its share of what is shared.",
+        lambda pool: pool.memory,
+    ),
+    (
         "memory_peak_bytes",
         GAUGE,
         "The most memory that any worker has had resident.",

@@ -81,6 +81,7 @@ Snapshot = namedtuple(
         "timed_out_requests",
         "shed_requests",
         "template",
+        "memory",  # bytes: what its workers weigh
         "busy_share_1m",
         "busy_share_5m",
         "busy_share_15m",
@@ -145,13 +146,14 @@ def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, ful
         timed_out_requests=facts["timed_out"],
         shed_requests=sum(reading.shed for reading in readings) + (facts["shed_elsewhere"] or 0),
         template=_word(TEMPLATES, facts["template"]),
+        memory=sum([reading.weight for reading in readings]) or None,
         busy_share_1m=shares[0],
         busy_share_5m=shares[1],
         busy_share_15m=shares[2],
         durations=durations,
         waits=waits,
         history=_history(scoreboard, now, facts["quiet"]),
-        processes=tuple([_process(reading, clean_app, wall, now) for reading in readings]) if full else (),
+        processes=tuple([process(reading, clean_app, wall, now) for reading in readings]) if full else (),
     )
 
 
@@ -173,7 +175,8 @@ def _date(seconds: Known) -> Known:
     return None if seconds is None else min(seconds, LATEST_TIME)
 
 
-def _process(reading: Reading, app: str, wall: float, now: int) -> Process:
+def process(reading: Reading, app: str, wall: float, now: int) -> Process:
+    """What a slot said, fit to be shown; `app` is taken as it is."""
     idle = reading.stage == IDLE
     duration = reading.duration if idle else max(0, now - reading.since)
     age = max(0, now - reading.born) // NANOSECONDS if reading.born else 0

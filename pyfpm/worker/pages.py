@@ -71,5 +71,14 @@ class Pages:
         query = environ["QUERY_STRING"]
         board, wall, now = self._slot.scoreboard, time.time(), time.monotonic_ns()
         kind, body = render([take(board, self._pool, self._app, wall, now, is_full(query))], query)
-        start_response("200 OK", [*NOT_TO_BE_KEPT, ("Content-Type", kind)])
+        start_response("200 OK", [*NOT_TO_BE_KEPT, ("Content-Type", kind), *_more_headers(kind)])
         return [body]
+
+
+def _more_headers(kind: str) -> list[tuple[str, str]]:
+    """What a browser must know of the page for people."""
+    if not kind.startswith("text/html"):
+        return []
+    from pyfpm.status.dashboard import CSP
+
+    return [("Content-Security-Policy", CSP)]

@@ -58,7 +58,7 @@ class Desk:
         self._measured = bool(settings["pm_status_path"] or settings["pm_status_listen"])
         self._spent = 0.0  # CPU seconds of this worker until the last request
         self._access_log = AccessLog(settings, mailbox) if mailbox.access_log is not None else None
-        self._timed = bool(settings["trace_signal"])
+        self._timed: bool = settings["timed"]
         self._limit = int(settings["request_terminate_timeout"] * 1e9)
         self._app: str = settings["app"]
 

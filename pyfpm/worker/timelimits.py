@@ -6,6 +6,7 @@ Fails by: nothing; a signal that is not free is left to the application, and no 
 
 from __future__ import annotations
 
+import faulthandler  # here, in the template, and shared: its import costs each worker 120 kB otherwise
 import os
 import signal
 import time
@@ -33,8 +34,6 @@ def offer_stacks(descriptor: int, number: int) -> bool:
     """
     if is_taken(number):
         return False
-    import faulthandler  # for pools that ask for it; registering costs no memory worth counting
-
     faulthandler.register(number, file=descriptor, all_threads=True, chain=False)
     return True
 

@@ -31,7 +31,7 @@ CALLS = 20_000
 QUERIES = (
     "",
     "full",
-    "html&full",
+    "html",
     "xml&full",
     "json&full&history",
     "openmetrics&full",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 IMPORTED_BY = os.getpid()
 MIB = 1 << 20
+HELD: list[bytes] = []
 
 
 def application(environ: Environ, start_response: Start) -> Iterable[bytes]:
@@ -104,6 +105,12 @@ def _memory(_: Environ, start_response: Start, __: dict[str, str]) -> Iterable[b
     with open("/proc/self/status") as status:
         sizes = {line.split()[0].rstrip(":"): int(line.split()[1]) for line in status if line.startswith("Vm")}
     return _json(start_response, {"pid": os.getpid(), "now": sizes["VmRSS"], "highest": sizes["VmHWM"]})
+
+
+def _hold(_: Environ, start_response: Start, question: dict[str, str]) -> Iterable[bytes]:
+    """Keep `mb` MiB from now on."""
+    HELD.append(b"x" * (int(question["mb"]) * MIB))
+    return _plain(start_response, os.getpid())
 
 
 def _block(_: Environ, start_response: Start, question: dict[str, str]) -> Iterable[bytes]:
@@ -234,6 +241,7 @@ ANSWERS: dict[str, Callable[[Environ, Start, dict[str, str]], Iterable[bytes]]] 
     "process": _process,
     "memory": _memory,
     "block": _block,
+    "hold": _hold,
     "hash": _hash,
     "stream": _stream,
     "drip": _drip,

@@ -11,7 +11,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import threading
 import time
 from urllib.parse import parse_qs
@@ -47,10 +46,6 @@ def mark(text: str) -> None:
 
 def do_pid(_: Environ, start_response: Start, __: dict[str, str]) -> Iterable[bytes]:
     return answer(start_response, os.getpid())
-
-
-def do_watched(_: Environ, start_response: Start, __: dict[str, str]) -> Iterable[bytes]:
-    return answer(start_response, "faulthandler" in sys.modules)
 
 
 def do_block(environ: Environ, start_response: Start, _: dict[str, str]) -> Iterable[bytes]:

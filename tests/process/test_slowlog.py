@@ -13,7 +13,7 @@ from tests.harness.stage import CHECKOUT
 from tests.harness.waits import Followed, Stopwatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.harness.daemon import Daemon, Settings
@@ -173,8 +173,9 @@ def test_a_slow_log_that_cannot_be_opened_refuses_the_start(daemon: Daemon, name
     assert words in done.stderr
 
 
-def test_workers_without_limits_pay_nothing(make_daemon: Callable[[], Daemon]) -> None:
-    daemon = make_daemon()
-    stuck_pool(daemon)
+def test_without_a_signal_there_are_no_stacks(daemon: Daemon, slow_log: Followed) -> None:
+    daemon.pools["www"]["slowlog_signal"] = "none"
     daemon.start()
-    assert daemon.get("/watched").body == b"False"
+    assert daemon.get("/sleep", "seconds=0.5").status == 200
+    daemon.wait_log(SLOW.format(r"/sleep\?seconds=0.5"))
+    assert "no stacks" in slow_log.read()

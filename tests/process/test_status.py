@@ -20,6 +20,7 @@ from tests.harness.interpreters import AS_ROOT, POOL_USER
 from tests.harness.nginx import fresh_nginx
 from tests.harness.sockets import listening, port_of
 from tests.harness.waits import PATIENCE, Deadline
+from tests.unit.status.documents import check_document
 from tests.unit.status.test_formats import POOL, PROCESS
 
 if TYPE_CHECKING:
@@ -77,11 +78,15 @@ def test_every_format(site: Daemon, pool: str, query: str, full: str) -> None:
     answer = site.get("/fpm/status", query + full, pool)
     assert (answer.status, answer.header("content-type")) == (200, KINDS[query])
     assert {name: answer.header(name) for name in NEVER_KEPT} == NEVER_KEPT
+    policy = answer.header("content-security-policy") or ""
+    assert policy.startswith("default-src 'none'; script-src 'sha256-") == (query == "html")
     text = answer.body.decode()
     if query == "json":
         assert tuple(json.loads(text))[: len(POOL)] == POOL
     elif query == "xml":
         assert ET.fromstring(text).findtext("pool") == pool
+    elif query == "html":
+        assert f"2 workers of {pool}" in check_document(text).text
     elif query == "openmetrics":
         families = text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
         assert next(iter(families)).name == "pyfpm_up"
@@ -214,6 +219,29 @@ def test_a_worker_that_was_killed_is_counted(daemon: Daemon) -> None:
     pool = wait_status(daemon, lambda pool: pool["crashed processes"] == 1)
     assert int(str(pool["accepted conn"])) >= 3
     assert "RESTARTS" in daemon.run("status").stdout
+
+
+def test_workers_are_weighed_after_they_have_served(daemon: Daemon) -> None:
+    daemon.add_pool("www", {**PAGES, "pm.max_children": 2})
+    daemon.add_pool("other", {**PAGES})
+    daemon.start()
+    for name, workers in (("www", daemon.engage(2)), ("other", daemon.engage(1, "other"))):
+        pool = wait_status(daemon, lambda pool: all(one["pss"] for one in processes_of(pool)), name)
+        assert {one["pid"] for one in processes_of(pool)} == set(workers)
+        weights = [int(str(one["pss"])) for one in processes_of(pool)]
+        assert all(1 << 20 < weight < 1 << 27 for weight in weights)
+        assert pool["memory"] == sum(weights)
+    (pid,) = workers
+    (before,) = weights
+    daemon.get("/hold", "mb=30", "other")
+    pool = wait_status(daemon, lambda pool: pool["memory"] != before, "other")
+    assert int(str(pool["memory"])) - before > 25 << 20, f"process {pid} has grown"
+
+
+def processes_of(pool: dict[str, object]) -> list[dict[str, object]]:
+    found = pool["processes"]
+    assert isinstance(found, list)
+    return found
 
 
 def test_a_health_check_as_it_is_written_for_php_fpm(site: Daemon) -> None:

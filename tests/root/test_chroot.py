@@ -16,7 +16,7 @@ from tests.harness.interpreters import AS_ROOT, POOL_USER, usual
 from tests.harness.stage import open_to_all
 
 if TYPE_CHECKING:
-    from tests.harness.daemon import Daemon
+    from tests.harness.daemon import Daemon, Settings
 
 SYSTEM = Path("/usr/bin/python3.11")
 
@@ -60,7 +60,8 @@ def application(environ, start_response):
 def test_a_pool_in_a_jail(daemon: Daemon) -> None:
     daemon.write_app("jailed.py", JAILED)
     jail = build_jail(daemon)
-    daemon.add_pool("www", {"app": "jailed:application", "chroot": jail, "chdir": "/srv", "python": SYSTEM})
+    jailed: Settings = {"app": "jailed:application", "chroot": jail, "chdir": "/srv", "python": SYSTEM}
+    daemon.add_pool("www", {**jailed, "pm.status_path": "/fpm/status"})
     daemon.add_pool("shop")
     assert daemon.run("-t").returncode == 0
     daemon.start()
@@ -69,6 +70,7 @@ def test_a_pool_in_a_jail(daemon: Daemon) -> None:
     assert (found["cwd"], found["path"], found["uid"]) == ("/srv", "/srv", [uid] * 3)
     assert found["root"] == sorted(path.name for path in jail.iterdir())
     assert 0 not in found["groups"]
+    assert b"www serves" in daemon.get("/fpm/status", "html").body, "its style and script are inside, too"
     assert json.loads(daemon.get("/process", pool="shop").body)["cwd"] == str(daemon.app_folder)
 
 

@@ -67,7 +67,9 @@ FOR_POOLS = (
 )  # fmt: skip
 FOR_POOLS_TOO = (
     "logs/access_log.py", "logs/access_codes.py", "logs/timestamp.py", "logs/__init__.py", "__init__.py",
-    "status/__init__.py", "status/formats.py", "status/metrics.py", "status/snapshot.py",
+    "status/__init__.py", "status/formats.py", "status/metrics.py", "status/snapshot.py", "status/markup.py",
+    "status/amounts.py", "status/concerns.py", "status/icons.py",
+    "status/sparkline.py", "status/tables.py", "status/dashboard.py",
 )  # fmt: skip
 
 

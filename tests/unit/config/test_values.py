@@ -237,7 +237,8 @@ def test_nothing_is_shown_as_undefined() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"), [("SIGRTMIN+8", "SIGRTMIN+8"), ("rtmin+29", "SIGRTMIN+29"), ("SIGRTMIN", "SIGRTMIN+0")]
+    ("text", "shown"),
+    [("SIGRTMIN+8", "SIGRTMIN+8"), ("rtmin+29", "SIGRTMIN+29"), ("SIGRTMIN", "SIGRTMIN+0"), ("None", "none")],
 )
 def test_a_real_time_signal(text: str, shown: str) -> None:
     value = values.REAL_TIME_SIGNAL.read(text)

@@ -162,7 +162,7 @@ def test_a_refusal_is_answered_and_logged(desk: Desk) -> None:
     assert f"control: refused: stop, asked by uid {os.getuid()}, pid {os.getpid()}: not you" in desk.said()
 
 
-@pytest.mark.parametrize("ask", [Ask(200, 0), Ask(0, 0), Ask(Verb.STATUS, 2)])
+@pytest.mark.parametrize("ask", [Ask(200, 0), Ask(0, 0), Ask(Verb.STATUS, 4)])
 def test_what_only_another_version_knows(desk: Desk, ask: Ask) -> None:
     client = desk.client()
     messages.send(client, ask)
@@ -206,6 +206,46 @@ def test_who_does_not_read_is_dropped_and_never_waited_for(desk: Desk) -> None:
     assert not request.is_open
     _, another = desk.ask()
     assert another.is_open
+
+
+def test_an_answer_of_any_size_comes_as_it_is_read(desk: Desk) -> None:
+    client, request = desk.ask()
+    lines = [f"{number} {'x' * 5000}" for number in range(1000)]  # more than the socket takes at once
+    request.answer(lines)
+    request.finish(0, "that was all")
+    assert request.is_open, "some of it is still to be read"
+    heard: list[Message] = []
+    client.setblocking(False)
+    for _ in range(1000):
+        with contextlib.suppress(BlockingIOError):
+            while (received := messages.receive(client, messages.Speaker.MASTER_ANSWERS)) is not None:
+                heard.append(received[0])
+        desk.turn(1)
+        if heard and isinstance(heard[-1], Verdict):
+            break
+    assert "\n".join(message.text for message in heard[:-1]).split("\n") == lines
+    assert heard[-1] == Verdict(0, text="that was all")
+    assert has_ended(client)
+
+
+def test_who_takes_nothing_for_long_is_dropped(desk: Desk) -> None:
+    _, request = desk.ask()
+    request.answer(["x" * 5000] * 1000)
+    desk.turn()
+    desk.now += control.TIME_TO_READ - 0.1
+    desk.turn()
+    assert request.is_open
+    desk.now += 0.1
+    desk.turn()
+    assert not request.is_open
+
+
+def test_who_hangs_up_in_the_middle_of_an_answer_is_forgotten(desk: Desk) -> None:
+    client, request = desk.ask()
+    request.answer(["x" * 5000] * 1000)
+    client.close()
+    desk.turn()
+    assert not request.is_open
 
 
 def test_a_second_question_ends_the_connection(desk: Desk) -> None:
