@@ -213,14 +213,13 @@ def test_a_monitor_that_was_killed_is_replaced_and_nobody_was_refused(daemon: Da
 def test_it_dies_with_the_master(daemon: Daemon) -> None:
     watched_pool(daemon)
     daemon.start()
-    pid = wait_monitor(daemon)
+    assert wait_monitor(daemon)
     status(own(daemon))
-    with watching(pid) as (process,):
+    with watching(*daemon.family()) as everybody:
         daemon.send_signal(signal.SIGKILL)
         daemon.wait_exit()
-        process.wait_exit()
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, 0)
+        for process in everybody:
+            process.wait_exit()
 
 
 def test_there_is_none_where_nobody_would_ask_it(served: Daemon) -> None:
