@@ -506,7 +506,6 @@ class PoolSettings(Settings):
         differs="no pool of its own answers there, and nothing else is run. Over FastCGI every path but that of the "
         "ping page and `/metrics` is the status page; over HTTP it is `/`, `/status` and pm.status_path.",
         example="/run/pyfpm/www.status.sock",
-        for_template=True,
     )
     ping_path: str | None = directive(
         "ping.path",

@@ -295,6 +295,7 @@ class Generation:
             generation=self.number,
             preload=preload,
             alarm_below=self._alarm_below,
+            is_watched=self._common.daemon.status_listen is not None,
         )
 
     # ── the workers ─────────────────────────────────────────────────────────────────────────────────────────────────

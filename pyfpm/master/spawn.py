@@ -76,8 +76,12 @@ def start_template(
     generation: int,
     preload: str,
     alarm_below: int,
+    is_watched: bool,
 ) -> Spawned:
-    """Fork and exec a template for a pool; its greeting is on the way when this returns."""
+    """Fork and exec a template for a pool; its greeting is on the way when this returns.
+
+    `is_watched`: there is a status page for all pools, so what requests cost is measured in any case.
+    """
     identity = identity_of(settings)
     with contextlib.ExitStack() as undo, contextlib.ExitStack() as handed_over:
         ours, theirs = messages.socket_pair()
@@ -99,6 +103,7 @@ def start_template(
             "dumpable": settings.process_dumpable or identity is None,
             "access_log": settings.access_log is not None,
             "trace_signal": trace_signal(settings),
+            "measured": is_watched or bool(settings.pm_status_path or settings.pm_status_listen),
             "timed": bool(settings.request_slowlog_timeout or settings.request_terminate_timeout),
         }
         descriptors = (listener.fileno(), scoreboard.descriptor, bell)

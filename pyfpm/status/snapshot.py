@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Known = Optional[int]  # None where it is unknown, which is never shown as 0
 
 NANOSECONDS = 10**9
+MOST = (1 << 63) - 1  # a tenant's slot may say more, and one reader of all pools' JSON would refuse the whole of it
 LATEST_TIME = 253_402_300_799  # the last second of the year 9999: no calendar goes further
 
 
@@ -122,7 +123,7 @@ def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, ful
         process_manager=_word(MANAGERS, facts["manager"]) or "unknown",
         start_time=_date(facts["start_time"]),
         start_since=None if started is None else max(0, now - started) // NANOSECONDS,
-        accepted_conn=sum(reading.number for reading in readings) + (facts["accepted_elsewhere"] or 0),
+        accepted_conn=_sum([reading.number for reading in readings], facts["accepted_elsewhere"]),
         listen_queue=facts["queue"],
         max_listen_queue=facts["queue_max"],
         listen_queue_len=facts["queue_limit"],
@@ -132,7 +133,7 @@ def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, ful
         max_active_processes=max(active, facts["max_active"] or 0),
         max_children_reached=facts["max_children_reached"],
         slow_requests=facts["slow"],
-        memory_peak=peak or None,
+        memory_peak=min(peak, MOST) or None,
         max_children=facts["max_children"],
         max_requests=facts["max_requests"],
         max_memory=facts["max_memory"],
@@ -144,9 +145,9 @@ def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, ful
         crashed_processes=facts["crashed"],
         killed_processes=facts["killed"],
         timed_out_requests=facts["timed_out"],
-        shed_requests=sum(reading.shed for reading in readings) + (facts["shed_elsewhere"] or 0),
+        shed_requests=_sum([reading.shed for reading in readings], facts["shed_elsewhere"]),
         template=_word(TEMPLATES, facts["template"]),
-        memory=sum([reading.weight for reading in readings]) or None,
+        memory=_sum([reading.weight for reading in readings]) or None,
         busy_share_1m=shares[0],
         busy_share_5m=shares[1],
         busy_share_15m=shares[2],
@@ -155,6 +156,10 @@ def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, ful
         history=_history(scoreboard, now, facts["quiet"]),
         processes=tuple([process(reading, clean_app, wall, now) for reading in readings]) if full else (),
     )
+
+
+def _sum(counts: list[int], elsewhere: Known = None) -> int:
+    return min(sum(counts) + (elsewhere or 0), MOST)
 
 
 def _word(words: tuple[str, ...], index: Known) -> str | None:
@@ -184,21 +189,21 @@ def process(reading: Reading, app: str, wall: float, now: int) -> Process:
     if reading.stage == CREATING:
         duration = 0
     return Process(
-        pid=reading.pid,
+        pid=min(reading.pid, MOST),
         state=STAGE_NAMES[reading.stage],
         start_time=max(0, int(wall) - age),
         start_since=age,
-        requests=reading.number,
+        requests=min(reading.number, MOST),
         request_duration=duration // 1000,
         request_method=shown(reading.method),
         request_uri=shown(reading.uri),
-        content_length=reading.length,
+        content_length=min(reading.length, MOST),
         user=shown(reading.user),
         script=app if reading.number else "-",
         last_request_cpu=round(cpu, 2),
-        last_request_memory=reading.memory if idle else 0,
-        generation=reading.generation,
-        pss=reading.weight or None,
+        last_request_memory=min(reading.memory, MOST) if idle else 0,
+        generation=min(reading.generation, MOST),
+        pss=min(reading.weight, MOST) or None,
     )
 
 

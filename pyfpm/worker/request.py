@@ -62,8 +62,8 @@ class Desk:
         self._queue_limit: float = settings["request_queue_timeout"]
         self._pages = Pages.of(settings, slot)
         self._has_others = self._pages is not None or self._queue_limit > 0  # than the application, to answer
-        self._measured = bool(settings["pm_status_path"] or settings["pm_status_listen"])
-        self._spent = 0.0  # CPU seconds of this worker until the last request
+        self._measured: bool = settings["measured"]
+        self._spent = _spent(resource.getrusage(resource.RUSAGE_SELF))  # CPU seconds until the last request
         self._timed: bool = settings["timed"]
         self._limit = int(settings["request_terminate_timeout"] * 1e9)
         self._app: str = settings["app"]
@@ -185,7 +185,7 @@ class Desk:
     def _measure(self) -> None:
         """Show what the request cost; one system call, and only where a status page could tell."""
         used = resource.getrusage(resource.RUSAGE_SELF)
-        spent = used.ru_utime + used.ru_stime
+        spent = _spent(used)
         self._slot.numbers[CPU] = int((spent - self._spent) * 1e6)
         self._slot.numbers[MEMORY] = used.ru_maxrss * 1024
         self._spent = spent
@@ -214,6 +214,10 @@ class Desk:
         hint = f"pyfpm: {type(error).__name__} in child {os.getpid()}, see the pool's error log\n"
         self._connection.send(fastcgi.stderr(response.request_id, hint.encode("utf-8", "replace"), last=True))
         response.plain_answer("500 Internal Server Error")
+
+
+def _spent(used: resource.struct_rusage) -> float:
+    return used.ru_utime + used.ru_stime
 
 
 def _uri_of(environ: Environ) -> str:

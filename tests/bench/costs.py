@@ -130,7 +130,7 @@ def desk(slot: Slot, descriptor: int, access_log: int | None, access_format: str
     connection = Connection(1, 5.0, 60.0, 60.0)
     settings = {
         "pool": "www", "mount": "", "app": "bench:hello", "access_format": access_format, "access_suppress_path": (),
-        "pm_status_path": None, "ping_path": None, "ping_response": "pong", "timed": False,
+        "pm_status_path": None, "ping_path": None, "ping_response": "pong", "timed": False, "measured": False,
         "request_terminate_timeout": 0.0, "request_queue_timeout": 0.0,
     }  # fmt: skip
     made = Desk(settings, hello, slot, connection, _Mailbox(access_log), lambda: None)  # type: ignore[arg-type]
