@@ -122,6 +122,11 @@ class Scoreboard:
         """Whether any slot is at `stage`: one look, however many slots."""
         return self.memory.find(bytes((stage,)), _STAGES_AT, _STAGES_AT + self.slots) >= 0
 
+    def number(self, slot: int) -> int:
+        """How many connections its worker has taken up, alone."""
+        number: int = _ONE_NUMBER.unpack_from(self.memory, self._start(slot) + 8 * NUMBER)[0]
+        return number
+
     def read(self, slot: int) -> Reading:
         """The numbers of a slot, without its texts: this is what the master looks at every second."""
         return Reading(self.stage(slot), *_NUMBERS.unpack_from(self.memory, self._start(slot)))
