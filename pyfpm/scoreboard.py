@@ -122,11 +122,6 @@ class Scoreboard:
         """Whether any slot is at `stage`: one look, however many slots."""
         return self.memory.find(bytes((stage,)), _STAGES_AT, _STAGES_AT + self.slots) >= 0
 
-    def number(self, slot: int) -> int:
-        """How many connections its worker has taken up, alone."""
-        number: int = _ONE_NUMBER.unpack_from(self.memory, self._start(slot) + 8 * NUMBER)[0]
-        return number
-
     def read(self, slot: int) -> Reading:
         """The numbers of a slot, without its texts: this is what the master looks at every second."""
         return Reading(self.stage(slot), *_NUMBERS.unpack_from(self.memory, self._start(slot)))
@@ -189,7 +184,7 @@ class Scoreboard:
     def begun(self) -> int:
         """How many connections the workers that have, or had, slots here have taken up. It never falls."""
         (gone,) = _ONE_NUMBER.unpack_from(self.memory, _GONE_AT)
-        return min(int(gone) + sum([self._begun_in(slot) for slot in self.taken()]), _LARGEST)
+        return min(int(gone) + sum([self.begun_in(slot) for slot in self.taken()]), _LARGEST)
 
     def taken(self) -> list[int]:
         """The slots that have a worker."""
@@ -201,7 +196,7 @@ class Scoreboard:
         start = self._start(slot)
         # Before the slot is free: whoever counts now may count too much, which is_behind does not mind, and never less.
         (gone,) = _ONE_NUMBER.unpack_from(self.memory, _GONE_AT)
-        _ONE_NUMBER.pack_into(self.memory, _GONE_AT, min(gone + self._begun_in(slot), _LARGEST))
+        _ONE_NUMBER.pack_into(self.memory, _GONE_AT, min(gone + self.begun_in(slot), _LARGEST))
         self.memory[_STAGES_AT + slot] = FREE
         self.memory[start : start + SLOT_SIZE] = bytes(SLOT_SIZE)
         self.weigh(slot, 0)
@@ -218,7 +213,8 @@ class Scoreboard:
         self.memory.close()
         os.close(self.descriptor)
 
-    def _begun_in(self, slot: int) -> int:
+    def begun_in(self, slot: int) -> int:
+        """How many connections the worker of a slot has taken up: its number, alone."""
         return int(_ONE_NUMBER.unpack_from(self.memory, self._start(slot) + 8 * NUMBER)[0])
 
     def _start(self, slot: int) -> int:

@@ -53,7 +53,7 @@ class Weigher:
         first = self._place = self._place % max(1, len(ring))
         for board, child in islice((*ring[first:], *ring[:first]), MOST_LOOKED_AT):
             self._place += 1
-            number = board.number(child.slot)
+            number = board.begun_in(child.slot)
             if number == child.weighed:
                 continue
             child.weighed = number
