@@ -296,6 +296,7 @@ class Generation:
             preload=preload,
             alarm_below=self._alarm_below,
             is_watched=self._common.daemon.status_listen is not None,
+            time_to_leave=self._common.daemon.process_control_timeout,
         )
 
     # ── the workers ─────────────────────────────────────────────────────────────────────────────────────────────────
