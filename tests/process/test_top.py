@@ -129,11 +129,11 @@ def test_a_master_that_goes_away_is_waited_for(daemon: Daemon, terminal: Termina
     stuck_pool(daemon)
     daemon.start()
     watch(terminal, daemon)
-    terminal.wait(rf"pid {daemon.pid}: 1 pools")
+    terminal.wait(rf"pid {daemon.pid}: 1 pool")
     daemon.stop()
     terminal.wait(r"^! no master runs: nobody listens on ")
     daemon.start()
-    terminal.wait(rf"pid {daemon.pid}: 1 pools", absent="no master runs")
+    terminal.wait(rf"pid {daemon.pid}: 1 pool", absent="no master runs")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 0)])
