@@ -55,7 +55,7 @@ class Input:
     def __init__(self, first: bytes, length: int | None, more: Callable[[], bytes]) -> None:
         self._more = more
         self._left = length  # bytes that `_piece` does not have yet; 0 when all have come
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._piece = b""
         self._at = 0
         if first:
@@ -128,8 +128,9 @@ class Input:
             piece = self._more()
             if not piece and self._left is not None:
                 raise PeerGone(f"the request's body ended {self._left} bytes before its CONTENT_LENGTH")
-        except Exception as error:
-            # An application that catches it and reads on must not be told that the body is complete.
+        except BaseException as error:
+            # An application that catches it and reads on must not be told that the body is complete. That holds for
+            # RequestTimeout, too: what `read` had gathered is lost.
             self._failure = error
             raise
         if not piece:

@@ -201,7 +201,9 @@ class Response:
             self._send(self._stdout(self.request_id, head))
         view = memoryview(block)
         for at in range(0, len(block), _LARGE):
-            self._send(self._stdout(self.request_id, view[at : at + _LARGE]))
+            piece = view[at : at + _LARGE]
+            self.body_bytes += len(piece)
+            self._send(self._stdout(self.request_id, piece))
 
     def _close(self) -> None:
         """The application has no more to give."""

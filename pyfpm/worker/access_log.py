@@ -41,6 +41,7 @@ class AccessLog:
         self._wants_memory = "memory" in wanted
         self.has_to_begin = self._wants_cpu or self._wants_first_byte or bool(self._suppressed)
         self._cpu = (0.0, 0.0)
+        self._send: Send  # where `watched` has it pass on
         self._first_byte = 0  # monotonic nanoseconds; 0 while nothing was sent
         self._suppresses = False
         self._complained = False
@@ -49,13 +50,13 @@ class AccessLog:
         """`send`, or a function in its place that notes when the first byte of an answer goes out."""
         if not self._wants_first_byte:
             return send
+        self._send = send
+        return self._note_and_send
 
-        def note_and_send(data: bytes) -> None:
-            if not self._first_byte:
-                self._first_byte = time.monotonic_ns()
-            send(data)
-
-        return note_and_send
+    def _note_and_send(self, data: bytes) -> None:
+        if not self._first_byte:
+            self._first_byte = time.monotonic_ns()
+        self._send(data)
 
     def begin(self, environ: Environ) -> None:
         """Note what the application can change: how a path is suppressed is decided by what the front server sent."""

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_OF_NO_INTEREST = (_PACKAGE + os.sep, importlib.__file__, "<frozen importlib")
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # what is below it is ours
+_OF_NO_INTEREST = (PACKAGE, importlib.__file__, "<frozen importlib")
 
 
 def load_application(target: str) -> Callable[..., Any]:

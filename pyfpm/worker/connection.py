@@ -190,11 +190,13 @@ class Connection:
         return self._decoder.rest() if keep else None
 
     def hang_up(self) -> None:
-        """Tell the peer that nothing more comes, while we still read."""
-        end = socket.socket(fileno=self.descriptor)
-        with contextlib.suppress(OSError):
+        """Tell the peer that nothing more comes, while we still read.
+
+        A socket object closes its number, whatever interrupts us here. So it has one of its own.
+        """
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as end:
+            os.dup2(self.descriptor, end.fileno(), inheritable=False)
             end.shutdown(socket.SHUT_WR)
-        end.detach()
 
 
 def _gone(error: OSError) -> PeerGone:

@@ -7,23 +7,25 @@ Fails by: nothing; a signal that is not free is left to the application, and no 
 from __future__ import annotations
 
 import faulthandler  # here, in the template, and shared: its import costs each worker 120 kB otherwise
-import os
 import signal
 import time
 
-from pyfpm.gateway.response import Response
+from pyfpm.gateway.body import Input
+from pyfpm.gateway.response import FileWrapper, Response
 from pyfpm.scoreboard import DEADLINE
+from pyfpm.worker.access_log import AccessLog
+from pyfpm.worker.application import PACKAGE
 from pyfpm.worker.connection import Connection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
+    from typing import Any
 
     from pyfpm.scoreboard import Slot
 
 LONGEST_EXTENSION = 365 * 86400.0  # seconds, as of any duration in the configuration
 RAISED = (1 << 64) - 1  # in place of a deadline: the exception has been raised, whoever waits for that can see it here
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 def offer_stacks(descriptor: int, number: int) -> bool:
@@ -72,21 +74,40 @@ class Deadline:
         self._numbers[DEADLINE] = max(self._numbers[DEADLINE], until)
 
 
-def may_be_interrupted(frame: FrameType | None) -> bool:
-    """Whether an exception raised in `frame` hits the application, and not our own bookkeeping round it.
+def _codes(*functions: Any) -> frozenset[CodeType]:
+    return frozenset(function.__code__ for function in functions)
 
-    The application is what `Response.run` has called. Of our own code below it (the answer's blocks on their way to
-    the peer, the body's pieces on theirs to the application) only the wait for the peer is a place to break off.
-    Told by the frames and not by a flag, which each request would have to set and to clear.
+
+# The only frames of ours that RequestTimeout may pass. Whatever is not here, has something half done.
+#
+# These ask the application for the answer. Where they stand while it works, and between two blocks, all is in order:
+# what has been given is out and counted. (An iterable in C has no frame of its own: they are on top then.)
+_ASK_FOR_THE_ANSWER = _codes(Response._run_blocks, Response._iterator, FileWrapper.__next__)
+# These wait for the peer, as long as it is `_wait_for` that is on top: nothing is read by then that is not kept, and
+# what is not out of a record is in `Connection._left`. Of a body a part may be lost, and `Input._failure` tells so.
+_WAIT = Connection._wait_for.__code__
+_ASK_THE_PEER = _codes(
+    Connection._wait_for, Connection._receive, Connection.more, Connection._send_patiently, Connection.send,
+    Input._next, Input._take, Input.read, Input.readline, Input.readlines, Input.__next__,
+    AccessLog._note_and_send, Response._send_large, Response._send_end, Response._block, Response._close,
+    Response.write, Response._run_one, Response._run_blocks,
+)  # fmt: skip
+_RUN = Response.run.__code__
+
+
+def may_be_interrupted(frame: FrameType | None) -> bool:
+    """Whether an exception raised in `frame` hits the application, and not our own bookkeeping round it or below it.
+
+    The application is what `Response.run` has called, with all that it calls itself; where that is of ours, the
+    exception comes out of our code, and must not find it in the midst of something. Told by the frames and not by a
+    flag, which each request would have to set and to clear.
     """
-    if frame is None:
-        return False
-    ours = frame.f_code.co_filename.startswith(_PACKAGE)
-    if ours and frame.f_code is not Connection._wait_for.__code__:
-        return False
-    at: FrameType | None = frame
-    while at is not None:
-        if at.f_code is Response.run.__code__:
-            return True
+    at = frame
+    if at is not None and at.f_code is _WAIT:
+        while at is not None and at.f_code in _ASK_THE_PEER:
+            at = at.f_back
+    while at is not None and at.f_code is not _RUN:
+        if at.f_code.co_filename.startswith(PACKAGE) and at.f_code not in _ASK_FOR_THE_ANSWER:
+            return False
         at = at.f_back
-    return False
+    return at is not None and at is not frame  # on top, `run` may have an iterable in hand that it has yet to close

@@ -7,6 +7,7 @@ Fails by: being stuck.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import select
@@ -143,6 +144,31 @@ def do_generator(_: Environ, start_response: Start, __: dict[str, str]) -> Itera
         yield b"never"
     finally:
         mark("closed")
+
+
+class Pipe(io.FileIO):
+    """A pipe into which nobody writes."""
+
+    def __init__(self) -> None:
+        end, self.other = os.pipe()
+        super().__init__(end)
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self.other)
+            mark("closed")
+        super().close()
+
+
+def do_wrapper(environ: Environ, start_response: Start, _: dict[str, str]) -> Iterable[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return environ["wsgi.file_wrapper"](Pipe())  # type: ignore[no-any-return]
+
+
+def do_file(_: Environ, start_response: Start, __: dict[str, str]) -> Iterable[bytes]:
+    """Stuck in C, with no frame of its own."""
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return Pipe()
 
 
 def do_body(environ: Environ, start_response: Start, _: dict[str, str]) -> Iterable[bytes]:

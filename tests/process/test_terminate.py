@@ -46,6 +46,18 @@ def test_the_client_gets_504_and_the_worker_lives(daemon: Daemon, marks: Path, w
     assert marks.read_text() == {"sleep": "finally\n", "generator": "closed\n"}.get(where, "")
 
 
+@pytest.mark.parametrize("where", ["wrapper", "file"])
+def test_a_file_that_gives_nothing(daemon: Daemon, marks: Path, where: str) -> None:
+    """Where the application is stuck, and only our frames are on the stack."""
+    daemon.pools["www"]["pm.max_children"] = 1
+    daemon.start()
+    before = daemon.get("/pid").body
+    expect_end(daemon)
+    assert daemon.get("/" + where).status == 504
+    assert daemon.get("/pid").body == before
+    assert marks.read_text() == "closed\n"
+
+
 @pytest.mark.parametrize("where", ["c", "sum", "deaf", "swallow"])
 def test_who_does_not_obey_is_killed(daemon: Daemon, marks: Path, where: str) -> None:
     daemon.start()

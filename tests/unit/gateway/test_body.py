@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyfpm.errors import PeerError, PeerGone
+from pyfpm.errors import PeerError, PeerGone, RequestTimeout
 from pyfpm.gateway.body import Input, content_length, received
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 def coming(*pieces: bytes) -> Callable[[], bytes]:
@@ -85,6 +85,21 @@ def test_a_failure_of_the_peer_reaches_the_application_each_time() -> None:
         with pytest.raises(PeerGone, match="aborted"):
             body.read(1)
     assert len(calls) == 1
+
+
+def test_what_an_interrupted_read_has_lost_is_not_skipped() -> None:
+    pieces: Iterator[bytes | RequestTimeout] = iter([b"abc", RequestTimeout("now"), b"ghi"])
+
+    def more() -> bytes:
+        piece = next(pieces)
+        if isinstance(piece, bytes):
+            return piece
+        raise piece
+
+    body = Input(b"", 9, more)
+    for _ in range(2):
+        with pytest.raises(RequestTimeout):
+            body.read()
 
 
 def test_flat_memory() -> None:

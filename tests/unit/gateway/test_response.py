@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pyfpm.errors import ApplicationError, PeerGone
+from pyfpm.errors import ApplicationError, PeerGone, RequestTimeout
 from pyfpm.gateway.response import FileWrapper
 from tests.harness import fcgi_client as client
 from tests.unit.gateway.serving import response_to, run
@@ -168,6 +168,20 @@ def test_large_blocks(size: int, as_list: bool) -> None:
 def test_a_large_block_and_a_small_one() -> None:
     blocks = [b"x" * 2_000_000, b"y"]
     assert run(App(iter(blocks), length(2_000_001))).answer.body == b"".join(blocks)
+
+
+def test_a_large_block_that_is_broken_off_is_counted_as_far_as_it_went() -> None:
+    """An application that goes on then cannot send more than its Content-Length."""
+    response = response_to(break_off)
+    response.begin(1, False)
+    with pytest.raises(RequestTimeout):
+        response.run(App([b"x" * 2_000_000], length(2_000_000)), {})
+    assert response.body_bytes == 1 << 20
+
+
+def break_off(data: bytes) -> None:
+    if len(data) > 1 << 20:
+        raise RequestTimeout("now")
 
 
 # No body
