@@ -12,7 +12,7 @@ import signal
 import time
 
 from pyfpm.gateway.response import Response
-from pyfpm.scoreboard import DEADLINE
+from pyfpm.scoreboard import DEADLINE, RAISED
 from pyfpm.worker.connection import Connection
 
 TYPE_CHECKING = False
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pyfpm.scoreboard import Slot
 
 LONGEST_EXTENSION = 365 * 86400.0  # seconds, as of any duration in the configuration
-RAISED = (1 << 64) - 1  # in place of a deadline: the exception has been raised, whoever waits for that can see it here
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
