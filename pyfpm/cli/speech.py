@@ -23,7 +23,7 @@ from pyfpm.fork import EXIT_INTERNAL
 from pyfpm.messages import Verb, Verdict
 from pyfpm.status.reports import PoolReport, StackReport, WorkerReport, printable, read_stack, read_status
 
-QUICK = 30.0  # seconds of the master's silence over what takes it no time
+QUICK = 10.0  # seconds of the master's silence over what takes it no time
 # The user of a pool may not ask one question right after the other; whoever types two need not know that.
 ASK_AGAIN = 0.1  # seconds
 BUSY = 2.0  # seconds of "later"
