@@ -32,5 +32,5 @@ if __name__ == "__main__":
     if not sys.flags.isolated:
         del sys.path[0]  # the folder of this script
     _adopt_package()
-    # `template CHANNEL POOL` or `monitor CHANNEL UID GID`
+    # `template CHANNEL POOL` or `monitor CHANNEL MASTER UID GID`
     importlib.import_module(f"pyfpm.{sys.argv[1]}.main").main(*sys.argv[2:-1])

@@ -41,6 +41,7 @@ _STAGES_AT = 64
 
 # Index of each 64-bit field within a slot.
 SINCE, NUMBER, SERVED, PID, GENERATION, DURATION, BORN, LENGTH, CPU, MEMORY, DEADLINE, SHED = range(12)
+RAISED = (1 << 64) - 1  # in place of a deadline: the exception has been raised, whoever waits for that can see it here
 _NUMBERS = struct.Struct("<6Q")
 _MORE_NUMBERS = struct.Struct("<4Q")
 _ONE_NUMBER = struct.Struct("<Q")

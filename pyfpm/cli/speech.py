@@ -10,6 +10,7 @@ import contextlib
 import functools
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,10 +20,13 @@ from pyfpm.cli.client import Master, Whereabouts, find_master, find_whereabouts
 from pyfpm.cli.daemon import Options
 from pyfpm.errors import EXIT_LATER, MessageError, NoMaster
 from pyfpm.fork import EXIT_INTERNAL
-from pyfpm.messages import Verb
+from pyfpm.messages import Verb, Verdict
 from pyfpm.status.reports import PoolReport, StackReport, WorkerReport, printable, read_stack, read_status
 
 QUICK = 10.0  # seconds of the master's silence over what takes it no time
+# The user of a pool may not ask one question right after the other; whoever types two need not know that.
+ASK_AGAIN = 0.1  # seconds
+BUSY = 2.0  # seconds of "later"
 
 POOLS = click.argument("pools", nargs=-1, metavar="[POOL]...")
 
@@ -73,7 +77,20 @@ class Answer:
 
 
 def ask(options: Options, verb: Verb, pools: tuple[str, ...], *, full: bool = False, silence: float = QUICK) -> Answer:
-    """Ask a question that changes nothing. NoMaster, with the master's own code, if it refuses."""
+    """Ask what changes nothing; again if the master says "later". NoMaster, with the master's code, if it refuses."""
+    give_up = time.monotonic() + BUSY
+    while True:
+        pid, lines, verdict = _ask_once(options, verb, pools, full, silence)
+        if not verdict.code:
+            return Answer(pid, lines, verdict.text)
+        if verdict.code != EXIT_LATER or time.monotonic() >= give_up:
+            raise NoMaster(verdict.text, verdict.code)
+        time.sleep(ASK_AGAIN)
+
+
+def _ask_once(
+    options: Options, verb: Verb, pools: tuple[str, ...], full: bool, silence: float
+) -> tuple[int, list[str], Verdict]:
     where = find_whereabouts(options)
     with find_master(where) as master:
         if master.channel is None:
@@ -82,9 +99,7 @@ def ask(options: Options, verb: Verb, pools: tuple[str, ...], *, full: bool = Fa
         verdict = master.ask(verb, pools=pools, full=full, silence=silence, on_progress=answers.append)
         if verdict is None:
             raise NoMaster(f"the master, pid {master.pid}, has hung up", EXIT_LATER)
-        if verdict.code:
-            raise NoMaster(verdict.text, verdict.code)
-        return Answer(master.pid, [line for line in "\n".join(answers).split("\n") if line], verdict.text)
+        return master.pid, [line for line in "\n".join(answers).split("\n") if line], verdict
 
 
 def ask_status(

@@ -43,7 +43,10 @@ MINUTE = 60.0
 
 
 class Request:
-    """What one client asks for, once it may. `since` is when, by the loop's clock; `pools` is empty for all."""
+    """What one client asks for, once it may. `since` is when, by the loop's clock; `pools` is empty for all.
+
+    For stacks some of the words in `pools` may be pids: those are in `workers` then, and no pool has such a name.
+    """
 
     def __init__(
         self, verb: Verb, peer: messages.Sender, since: float, tell: Callable[[messages.Message], None]
@@ -52,6 +55,7 @@ class Request:
         self.peer = peer
         self.since = since
         self.pools: tuple[str, ...] = ()
+        self.workers: frozenset[int] = frozenset()
         self.everything = False
         self.full = False
         self.is_open = True  # somebody still waits for the verdict
@@ -260,7 +264,8 @@ class Control:
         client.request = request
         pools = tuple(dict.fromkeys(name for name in ask.text.split("\n") if name))
         permit = self._permit(verb, pools, bool(ask.flags & EVERYTHING), client.peer.uid)
-        request.pools, request.everything = permit.pools or pools, permit.everything
+        request.pools, request.workers = permit.pools or pools, permit.workers
+        request.everything = permit.everything
         if permit.refusal:
             self._complain(catalogue.CONTROL_REFUSED, f"control: refused: {request}: {permit.refusal}", now)
             request.finish(permit.code, permit.refusal)

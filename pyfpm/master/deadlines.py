@@ -11,10 +11,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from pyfpm.scoreboard import FINISHING, READING, RUNNING, Reading
+from pyfpm.scoreboard import FINISHING, RAISED, READING, RUNNING, Reading
 
 TELL_AGAIN = 0.1  # seconds; a worker that could not be interrupted where it was is asked again
-RAISED = (1 << 64) - 1  # what a worker writes in place of a deadline when it has raised the exception
+LEAST_EXTENSION = 1.0  # seconds from the end that it puts off to the next: whoever extends by less may be that late
 
 
 def silent_peers(readings: Iterable[tuple[int, Reading]], now: float, limit: float) -> list[tuple[int, int]]:
@@ -68,16 +68,36 @@ class RequestLimits:
 
 @dataclass(frozen=True, slots=True)
 class Handled:
-    """What was done so far about request `number` of a worker."""
+    """What was done so far about request `number` of a worker.
+
+    A slot may name a new request at every look, begun long ago. But a request begins after what was done about the one
+    before it, and that bounds from when it can be slow, or over: for an honest slot these bounds never hold up a thing.
+    """
 
     number: int = -1
     is_logged: bool = False
     tell_at: float | None = None  # None while its time is not over
     kill_at: float = math.inf
+    slow_from: float = -math.inf
+    over_from: float = -math.inf
+    acted_at: float = -math.inf  # when something was last done, about this request or one before it
+
+    def followed_by(self, number: int, limits: RequestLimits) -> Handled:
+        """The worker is at another request."""
+        return Handled(
+            number,
+            slow_from=self.acted_at + limits.slow,
+            over_from=self.acted_at + limits.terminate,
+            acted_at=self.acted_at,
+        )
+
+    def logged(self, now: float) -> Handled:
+        """It is in the slow log."""
+        return replace(self, is_logged=True, acted_at=now)
 
     def over(self, now: float, patience: float, grace: float) -> Handled:
         """Its time is over. Its stacks may take `patience`; then it is told, and after `grace` killed."""
-        return replace(self, tell_at=now + patience, kill_at=now + patience + grace)
+        return replace(self, tell_at=now + patience, kill_at=now + patience + grace, acted_at=now)
 
     def sooner(self, now: float, grace: float) -> Handled:
         """The stacks are there already."""
@@ -88,7 +108,7 @@ class Handled:
         return replace(self, tell_at=now + TELL_AGAIN)
 
     def forgiven(self) -> Handled:
-        return replace(self, tell_at=None, kill_at=math.inf)
+        return replace(self, tell_at=None, kill_at=math.inf, over_from=self.acted_at + LEAST_EXTENSION)
 
 
 def next_step(reading: Reading, done: Handled, limits: RequestLimits, now: float) -> tuple[Step, float]:
@@ -99,17 +119,17 @@ def next_step(reading: Reading, done: Handled, limits: RequestLimits, now: float
     """
     if reading.stage not in limits.stages:
         return Step.NOTHING, math.inf
-    since = reading.since / 1e9
     deadline = reading.deadline / 1e9
     again = math.inf
     if limits.slow and not done.is_logged and reading.stage == RUNNING:
-        if now >= since + limits.slow:
+        again = max(reading.since / 1e9 + limits.slow, done.slow_from)
+        if now >= again:
             return Step.LOG, now
-        again = since + limits.slow
     if not limits.terminate:
         return Step.NOTHING, again
     if done.tell_at is None:
-        return (Step.END, now) if now >= deadline else (Step.NOTHING, min(again, deadline))
+        over_at = max(deadline, done.over_from)
+        return (Step.END, now) if now >= over_at else (Step.NOTHING, min(again, over_at))
     if now >= done.kill_at:
         return Step.KILL, now
     if reading.deadline == RAISED:

@@ -103,7 +103,7 @@ class Generation:
             settings, self._dialogue, common.log, start=self._start_template, on_fork_failed=self._lose_order
         )
         self._overtime = Overtime(
-            settings, self.scoreboard, self.children, self.tally, common.log, common.loop, self._post
+            settings, self.scoreboard, self.children, self.tally, common.log, common.loop, common.quota, self._post
         )
         self._worker_failures = Failures(self.name, common.log)
         self._alarm_below = alarm_below
@@ -351,7 +351,7 @@ class Generation:
             if not self._dismissed:  # or its template was told to leave with the order still unread
                 unborn = Reason(catalogue.WORKER_UNBORN, "a worker died before it was born")
                 self._worker_failures.count(child.reason or unborn, now)
-            self._forget(child)
+            self._forget(child, now)
 
     def _adopt(self, child: Child, pid: int) -> None:
         """A worker has said its first word: the kernel tells who it is, by its credentials, and whose child it is."""
@@ -377,7 +377,7 @@ class Generation:
     def _lose_order(self, failed: messages.ForkFailed, now: float) -> None:
         child = self.children.in_slot(failed.slot)
         if child is not None and not child.pid:
-            self._forget(child)
+            self._forget(child, now)
             why = (
                 f"{os.strerror(failed.error)} ({failed.error})" if failed.error else "the process in the middle failed"
             )
@@ -394,7 +394,7 @@ class Generation:
         if end.by:
             self.signalled += 1
             self.scoreboard.set_mark(0)  # it may have taken up a connection that it did not come to count
-        self._forget(child)
+        self._forget(child, now)
         if end.by and last.stage in IN_REQUEST:
             how += f', in the middle of "{last.method} {last.uri}"'
         if child.leaving_since is not None:
@@ -419,8 +419,8 @@ class Generation:
             self.tally.crashed += 1
             self._log.warning(catalogue.WORKER_OUT_OF_MEMORY if end.oom else catalogue.WORKER_DIED, how, self.name)
 
-    def _forget(self, child: Child) -> None:
-        self._overtime.forget(child)
+    def _forget(self, child: Child, now: float) -> None:
+        self._overtime.forget(child, now)
         self._dialogue.end(child)
         self.scoreboard.clear(child.slot)
         self.children.remove(child)

@@ -31,9 +31,11 @@ from pyfpm.master.stacks import Dump
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyfpm.catalogue import Code
     from pyfpm.logs.error_log import ErrorLog
     from pyfpm.master.children import Child, Children
     from pyfpm.master.loop import Loop
+    from pyfpm.master.quota import Quota
     from pyfpm.master.tally import Tally
     from pyfpm.scoreboard import Reading, Scoreboard
 
@@ -65,6 +67,7 @@ class Overtime:
         tally: Tally,
         log: ErrorLog,
         loop: Loop,
+        quota: Quota,
         post: Callable[[Child, messages.Message], bool],
     ) -> None:
         self._settings = settings
@@ -76,10 +79,12 @@ class Overtime:
         self._tally = tally
         self._log = log
         self._loop = loop
+        self._quota = quota
         self._post = post
         self._stamp = stamp("%d-%b-%Y %H:%M:%S")
         self._handled: dict[int, Handled] = {}  # by slot
         self._dumps: dict[int, Dump] = {}
+        self._awaited: set[tuple[int, Step]] = set()  # slots whose stacks are to be logged, and for what
         self._next_look = -math.inf
 
     def next_due(self, now: float) -> float:
@@ -92,10 +97,11 @@ class Overtime:
         """Do what is due."""
         for slot, dump in list(self._dumps.items()):
             dump.look_after(now)
-            if dump.is_done:
+            if dump.is_done and self._dumps.get(slot) is dump:  # whoever was told may have asked anew
                 del self._dumps[slot]
         if not self._is_limited or now < self._next_look:
             return
+        self._quota.refill(now)
         again = now + self._limits.shortest
         if any(self._scoreboard.has(stage) for stage in self._limits.stages):
             for child in self._children:
@@ -103,11 +109,11 @@ class Overtime:
                     again = min(again, self._look_at(child, now))
         self._next_look = max(again, now + LEAST_PAUSE)
 
-    def forget(self, child: Child) -> None:
+    def forget(self, child: Child, now: float) -> None:
         """A worker is no more: what it has written of its stacks is still worth having."""
         self._handled.pop(child.slot, None)
         if (dump := self._dumps.pop(child.slot, None)) is not None:
-            dump.end(0.0)  # there is nothing left to be timed
+            dump.end(now)
         if child.trace >= 0:
             os.close(child.trace)
             child.trace = -1
@@ -116,11 +122,13 @@ class Overtime:
         """Do what is to be done about a worker's request; when to look at it again."""
         reading = self._scoreboard.read_timed(child.slot)
         done = self._handled.get(child.slot)
-        if done is None or done.number != reading.number:
+        if done is None:
             done = Handled(reading.number)
+        elif done.number != reading.number:
+            done = done.followed_by(reading.number, self._limits)
         step, again = next_step(reading, done, self._limits, now)
         if step is Step.LOG:
-            done = Handled(done.number, True, done.tell_at, done.kill_at)
+            done = done.logged(now)
             self._log_slow(child, reading, now)
         elif step is Step.END:
             self._log_over(child, reading, now)
@@ -144,20 +152,39 @@ class Overtime:
     def _log_slow(self, child: Child, reading: Reading, now: float) -> None:
         age = max(0.0, now - reading.since / 1e9)
         self._tally.slow += 1
+        if not self._may_log(child, Step.LOG):
+            return
         text = f"{self._named(child)} executing too slow ({age:.6f} sec), logging"
-        self._log.warning(catalogue.SLOW_REQUEST, text, self._settings.name)
+        self._warn(catalogue.SLOW_REQUEST, text)
         script, client = self._scoreboard.read_origin(child.slot)
         slow = SlowRequest(
             self._stamp(self._log.clock()), self._settings.name, child.pid, script, self._request(child), age, client
         )
+        self._awaited.add((child.slot, Step.LOG))
         self.ask_stacks(child, now, functools.partial(self._write_entry, child, slow))
 
     def _log_over(self, child: Child, reading: Reading, now: float) -> None:
         age = max(0.0, now - reading.since / 1e9)
         self._tally.timed_out += 1
+        if not self._may_log(child, Step.END):
+            return
         text = f"{self._named(child)} execution timed out ({age:.6f} sec), terminating"
-        self._log.warning(catalogue.REQUEST_OVER_TIME, text, self._settings.name)
+        self._warn(catalogue.REQUEST_OVER_TIME, text)
+        self._awaited.add((child.slot, Step.END))
         self.ask_stacks(child, now, functools.partial(self._say_stacks, child, reading.number))
+
+    def _may_log(self, child: Child, step: Step) -> bool:
+        """Not while the stacks of its last request are awaited for the same, nor when the pool has no room left."""
+        if (child.slot, step) in self._awaited:
+            return False
+        if not self._quota.has_room:
+            self._quota.leave_out(1)
+            return False
+        return True
+
+    def _warn(self, code: Code, text: str, detail: str = "") -> None:
+        self._quota.charge(len(text) + len(detail))
+        self._log.warning(code, text, self._settings.name, detail)
 
     def ask_stacks(self, child: Child, now: float, tell: Callable[[bytes, float], None]) -> None:
         """Have a worker write its stacks; `tell` gets them, or b"" if none come. One dump is for all who ask."""
@@ -168,6 +195,7 @@ class Overtime:
             self._dumps[child.slot] = Dump(child, self._signal, self._loop, now, tell)
 
     def _write_entry(self, child: Child, slow: SlowRequest, text: bytes, _now: float) -> None:
+        self._awaited.discard((child.slot, Step.LOG))
         path = self._settings.slowlog
         if path is None:
             return
@@ -176,7 +204,9 @@ class Overtime:
         except OSError as error:
             self._complain(path, error.strerror or str(error))
             return
-        if not file.write(entry(slow, self._stacks(child, text) or [NO_STACKS])):
+        lines = entry(slow, self._stacks(child, text) or [NO_STACKS])
+        self._quota.charge(len(lines))
+        if not file.write(lines):
             self._complain(path, file.reason)
         file.close()
 
@@ -185,9 +215,10 @@ class Overtime:
         self._log.error(catalogue.SLOW_LOG_FAILED, text, self._settings.name)
 
     def _say_stacks(self, child: Child, number: int, text: bytes, now: float) -> None:
+        self._awaited.discard((child.slot, Step.END))
         detail = "\n".join(f"  {line}" for line in self._stacks(child, text))
         words = f"{child.label()} was here when its time was over:" if detail else f"{child.label()}: {NO_STACKS}"
-        self._log.warning(catalogue.OVER_TIME_STACKS, words, self._settings.name, detail)
+        self._warn(catalogue.OVER_TIME_STACKS, words, detail)
         done = self._handled.get(child.slot)
         if done is not None and done.number == number and done.tell_at is not None:
             self._handled[child.slot] = done.sooner(now, self._limits.grace)

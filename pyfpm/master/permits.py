@@ -90,9 +90,13 @@ TAKES_RUNNING_POOLS = TAKES_POOLS - {Verb.RELOAD}
 
 @dataclass(frozen=True)
 class Permit:
-    """What was granted: `pools` by name, none for all. Or why it was not, and the exit code that goes with it."""
+    """What was granted: `pools` by name, none for all. Or why it was not, and the exit code that goes with it.
+
+    `workers` are the pids of those workers that were named in place of their pools.
+    """
 
     pools: tuple[str, ...] = ()
+    workers: frozenset[int] = frozenset()
     everything: bool = False
     refusal: str = ""
     code: int = 0
@@ -132,7 +136,7 @@ def judge(verb: Verb, pools: tuple[str, ...], everything: bool, uid: int, now: C
     if unknown and verb in TAKES_RUNNING_POOLS:
         what = "pool or worker" if verb is Verb.STACK else "pool"
         return Permit(refusal=f"no such {what}: {', '.join(unknown)}", code=EXIT_USAGE)
-    return Permit(pools, everything)
+    return Permit(pools, everything=everything)
 
 
 def _deny(reason: str) -> Permit:

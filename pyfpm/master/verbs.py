@@ -6,6 +6,7 @@ Fails by: a Verdict to whoever asked.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
     from pyfpm.master.reload import Reloads
     from pyfpm.master.upgrade import Upgrade
 
-OWNERS_PAUSE = 2.0  # seconds between the reloads that the user of a pool may ask for
+# Seconds between two questions of the user of a pool that cost everybody processor time. A look at all workers may come
+# as often as `pyfpm top` looks when it is told to hurry.
+OWNERS_RELOAD_PAUSE = 2.0
+OWNERS_STACK_PAUSE = 1.0
+OWNERS_LOOK_PAUSE = 0.1
 NOBODY = -1  # no process has this uid
 
 
@@ -49,20 +54,24 @@ class Verbs:
         self._phase = phase
         self._leave = leave
         self._reopen_logs = reopen_logs
-        self._asked: dict[int, float] = {}  # when each owner of a pool last wanted a reload
+        self._granted: dict[tuple[int, Verb], float] = {}  # when each owner of a pool last got what costs something
         self._uids: dict[str, int] = {}  # of the pools' users
         self._rotations: list[Request] = []  # finished once the workers have been told
 
     def permit(self, verb: Verb, pools: tuple[str, ...], everything: bool, uid: int) -> permits.Permit:
         owners = {pool.name: self._owner_of(pool) for pool in self._daemon.pools}
         # Who names a worker asks about its pool.
-        about = tuple(map(self._pool_with, pools)) if verb is Verb.STACK else pools
+        workers = self._workers_among(pools) if verb is Verb.STACK else {}
+        about = tuple(workers.get(word, word) for word in pools)
         now = permits.Circumstances(self._phase(), os.geteuid(), owners)
         permit = permits.judge(verb, about, everything, uid, now)
-        return permit if about == pools else replace(permit, pools=pools)
+        return replace(permit, pools=pools or permit.pools, workers=frozenset(map(int, workers)))
 
     def serve(self, request: Request) -> None:
         """What has been asked by somebody who may. Whoever waits for the end of the daemon sees it as it comes."""
+        if pause := self._pause_before(request):
+            request.finish(EXIT_LATER, f"not again within {pause:g} seconds")
+            return
         match request.verb:
             case Verb.STOP:
                 self._leave(Wish.TERMINATE, request.since)
@@ -78,8 +87,6 @@ class Verbs:
                 hold_inquest(request, self._daemon.pools, request.since)
             case Verb.PING:
                 self._tell_life(request)
-            case Verb.RELOAD | Verb.RESTART if self._is_too_soon(request):
-                request.finish(EXIT_LATER, f"not again within {OWNERS_PAUSE:g} seconds")
             case Verb.RELOAD:
                 self._reloads.request(request.since, request.pools, request.everything, request)
             case Verb.RESTART:
@@ -117,21 +124,24 @@ class Verbs:
     def _chosen(self, request: Request) -> list[Pool]:
         return [pool for pool in self._daemon.pools if not request.pools or pool.name in request.pools]
 
-    def _pool_with(self, word: str) -> str:
-        """The pool of which `word` is the pid of a worker; `word` itself if it is none, or a pool's name."""
-        if word.isdecimal() and self._daemon.pool(word) is None:
-            for pool in self._daemon.pools:
-                if any(str(child.pid) == word for _, child in workers_of(pool)):
-                    return pool.name
-        return word
+    def _workers_among(self, words: tuple[str, ...]) -> dict[str, str]:
+        """Those of the words that are the pid of a worker, and its pool. A word that names a pool is never a pid."""
+        pids = {word for word in words if word.isdecimal() and self._daemon.pool(word) is None}
+        if not pids:
+            return {}
+        pool_of = {str(child.pid): pool.name for pool in self._daemon.pools for _, child in workers_of(pool)}
+        return {word: pool_of[word] for word in pids & pool_of.keys()}
 
-    def _is_too_soon(self, request: Request) -> bool:
-        """A reload costs everybody processor time, so the user of a pool may not ask for one after the other."""
-        uid = request.peer.uid
-        if uid in (0, os.geteuid()):
-            return False
-        before, self._asked[uid] = self._asked.get(uid, -OWNERS_PAUSE), request.since
-        return request.since - before < OWNERS_PAUSE
+    def _pause_before(self, request: Request) -> float:
+        """The pause that this question has not kept to after the last of its kind; 0 where it may be answered."""
+        uid, pause = request.peer.uid, _owners_pause(request)
+        if not pause or uid in (0, os.geteuid()):
+            return 0.0
+        kind = (uid, Verb.RELOAD if request.verb is Verb.RESTART else request.verb)
+        if request.since - self._granted.get(kind, -math.inf) < pause:
+            return pause
+        self._granted[kind] = request.since
+        return 0.0
 
     def _rotate(self, request: Request) -> None:
         faults = self._reopen_logs()
@@ -153,3 +163,12 @@ class Verbs:
             except StartError:  # deleted since the start
                 return NOBODY
         return self._uids[user]
+
+
+def _owners_pause(request: Request) -> float:
+    """What has to lie between two such questions of the user of a pool."""
+    if request.verb in (Verb.RELOAD, Verb.RESTART):
+        return OWNERS_RELOAD_PAUSE
+    if request.verb is Verb.STACK:
+        return OWNERS_STACK_PAUSE
+    return OWNERS_LOOK_PAUSE if request.verb is Verb.STATUS and request.full else 0.0

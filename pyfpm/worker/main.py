@@ -27,14 +27,14 @@ from pyfpm.fork import EXIT_INTERNAL, leave
 from pyfpm.gateway.body import Input, content_length, received
 from pyfpm.gateway.environ import base_environ
 from pyfpm.protocols.fastcgi import decode
-from pyfpm.scoreboard import BORN, CREATING, DEADLINE, GENERATION, IDLE, NUMBER, PID, READING, SINCE, Slot
+from pyfpm.scoreboard import BORN, CREATING, DEADLINE, GENERATION, IDLE, NUMBER, PID, RAISED, READING, SINCE, Slot
 from pyfpm.worker.application import load_application
 from pyfpm.worker.connection import READ_SIZE, Connection, wait_readable
 from pyfpm.worker.mailbox import Mailbox
 from pyfpm.worker.probe import prove
 from pyfpm.worker.recycling import Recycling
 from pyfpm.worker.request import Desk
-from pyfpm.worker.timelimits import RAISED, Deadline, may_be_interrupted, offer_stacks
+from pyfpm.worker.timelimits import Deadline, may_be_interrupted, offer_stacks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

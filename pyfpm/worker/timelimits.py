@@ -12,7 +12,7 @@ import time
 
 from pyfpm.gateway.body import Input
 from pyfpm.gateway.response import FileWrapper, Response
-from pyfpm.scoreboard import DEADLINE
+from pyfpm.scoreboard import DEADLINE, RAISED
 from pyfpm.worker.access_log import AccessLog
 from pyfpm.worker.application import PACKAGE
 from pyfpm.worker.connection import Connection
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pyfpm.scoreboard import Slot
 
 LONGEST_EXTENSION = 365 * 86400.0  # seconds, as of any duration in the configuration
-RAISED = (1 << 64) - 1  # in place of a deadline: the exception has been raised, whoever waits for that can see it here
 
 
 def offer_stacks(descriptor: int, number: int) -> bool:

@@ -143,6 +143,17 @@ def test_what_does_not_exist_is_wrong_usage(served: Daemon) -> None:
     assert served.run("stack").returncode == 64
 
 
+def test_a_pool_whose_name_is_a_number_has_its_own_stacks_only(daemon: Daemon) -> None:
+    daemon.add_pool("www")
+    daemon.start()
+    (pid,) = daemon.workers("www")
+    daemon.add_pool(str(pid))
+    assert daemon.run("reload").returncode == 0
+    assert daemon.workers("www") == [pid]
+    (other,) = daemon.workers(str(pid))
+    assert daemon.run("stack", str(pid)).stdout == f"pool {pid}, idle: {other}\n"
+
+
 @as_root
 def test_the_owner_of_a_pool_looks_at_his_own(daemon: Daemon) -> None:
     stuck_pool(daemon)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import re
 import signal
 from typing import TYPE_CHECKING
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.harness.fcgi_client import Connection, get_parameters, request_bytes
+from tests.harness.interpreters import POOL_USER
 from tests.harness.terminal import Terminal
 from tests.harness.waits import watching
 from tests.process.test_look import FOREVER, asking
 from tests.process.test_slowlog import line_of, stuck_pool
+from tests.process.test_verbs import as_root, as_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -198,6 +201,17 @@ def test_without_a_terminal_it_prints(daemon: Daemon) -> None:
         assert "\x1b" not in done.stdout
     assert daemon.run("top", "nix").returncode == 64
     daemon.expect("no such pool")
+
+
+@as_root
+def test_the_owner_of_a_pool_may_look_as_often_as_it_goes(daemon: Daemon) -> None:
+    daemon.add_pool()
+    daemon.start()
+    owner = pwd.getpwnam(POOL_USER).pw_uid
+    done = as_user(owner, daemon, "top", "--plain", "-n", "5", "--interval", "0.2")
+    assert (done.code, done.stderr) == (0, "")
+    assert done.stdout.count("no worker is busy") == 5
+    assert "not again" not in done.stdout
 
 
 def test_without_a_master_there_is_nothing_to_watch(daemon: Daemon) -> None:

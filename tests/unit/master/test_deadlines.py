@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyfpm.master.deadlines import RAISED, Handled, RequestLimits, Step, is_late, next_step, silent_peers
-from pyfpm.scoreboard import CREATING, ENDING, FINISHING, FREE, IDLE, READING, RUNNING, Reading
-from pyfpm.worker import timelimits
+from pyfpm.master.deadlines import LEAST_EXTENSION, Handled, RequestLimits, Step, is_late, next_step, silent_peers
+from pyfpm.scoreboard import CREATING, ENDING, FINISHING, FREE, IDLE, RAISED, READING, RUNNING, Reading
 
 SLOW_ONLY = RequestLimits(slow=2.0)
 BOTH = RequestLimits(slow=2.0, terminate=5.0, grace=3.0)
@@ -96,8 +95,44 @@ def test_any_slot_has_a_step(stage: int, since: int, deadline: int, now: float) 
     assert again >= now or step is not Step.NOTHING
 
 
-def test_master_and_worker_mean_the_same() -> None:
-    assert timelimits.RAISED == RAISED
+def test_a_slot_with_a_new_old_request_at_every_look_is_slow_and_over_no_oftener_than_an_honest_one() -> None:
+    limits = RequestLimits(slow=1.0, terminate=4.0, grace=3.0)
+    logged, ended = [], []
+    done = Handled()
+    for look in range(1000):
+        now = 100 + look / 50
+        done = done.followed_by(look, limits)
+        for _ in range(2):
+            step, _ = next_step(reading(since=0.0, deadline=0.0, number=look), done, limits, now)
+            if step is Step.LOG:
+                logged.append(now)
+                done = done.logged(now)
+            elif step is Step.END:
+                ended.append(now)
+                done = done.over(now, 0.1, limits.grace)
+    assert len(logged) == 20
+    assert 1 <= len(ended) <= 6
+
+
+def test_honest_requests_are_slow_and_over_to_the_moment_however_soon_they_follow() -> None:
+    limits = RequestLimits(slow=2.0, terminate=5.0, grace=3.0)
+    before = NEW.logged(102.0).over(105.0, 0.1, 3.0)
+    done = before.followed_by(2, limits)
+    following = reading(since=105.01, deadline=110.01, number=2)
+    step, again = next_step(following, done, limits, 106.0)
+    assert step is Step.NOTHING
+    assert again == pytest.approx(107.01)
+    assert next_step(following, done, limits, 107.02)[0] is Step.LOG
+    step, again = next_step(following, done.logged(107.02), limits, 107.02)
+    assert step is Step.NOTHING
+    assert again == pytest.approx(110.01)
+
+
+def test_who_is_forgiven_is_not_over_again_at_once() -> None:
+    done = OVER.forgiven()
+    step, again = next_step(reading(deadline=0.0), done, BOTH, 105.1)
+    assert (step, again) == (Step.NOTHING, 105.0 + LEAST_EXTENSION)
+    assert next_step(reading(deadline=200.0), done, BOTH, 150.0) == (Step.NOTHING, 200.0)
 
 
 @pytest.mark.parametrize(
