@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from pyfpm.logs.escapes import escape_json, escape_line, escape_quoted
+from pyfpm.logs.escapes import escape_end, escape_json, escape_line, escape_quoted
 from pyfpm.logs.events import Event, Manner
 from pyfpm.logs.timestamp import iso_stamp, stamp
 
@@ -62,8 +62,10 @@ class Layout:
     def frame(self, event: Event, manner: Manner, *, decorate: bool) -> Frame:
         """For lines that `event.pid` prints to `event.stream`."""
         if not decorate:
-            # The application's own lines, colours and all. Syslog takes none without its head; the journal does.
-            return Frame(self._mark(event, manner) if self.reader is Reader.SYSLOG else b"", b"\n", None)
+            # The application's own lines, colours and all. But the reader has its mark on each: without one, a line
+            # that begins with <0> would choose its own priority in the journal, and go to every terminal.
+            escape = escape_end if self.reader is Reader.JOURNAL else None
+            return Frame(self._mark(event, manner), b"\n", escape)
         if manner.is_json:
             return Frame(self._mark(event, manner) + self._opening(event), b'"}\n', escape_json, rb"\n")
         said = escape_line(f"child {event.pid} said into {event.stream}: ")
