@@ -22,7 +22,7 @@ NAMES = (
     "start_time",  # of the pool: seconds since 1970, and nanoseconds of CLOCK_MONOTONIC
     "started",
     "generation",
-    "accepted_elsewhere",  # by workers that are gone, or of another generation; the same for those below
+    "accepted_elsewhere",  # by workers of other generations; the same for those below
     "idle_elsewhere",
     "active_elsewhere",
     "queue",  # connections that wait now, at most so far, and how many may
@@ -32,11 +32,11 @@ NAMES = (
     "max_children_reached",
     "slow",
     "timed_out",
-    "shed_elsewhere",  # answered 503 because they had waited too long, by workers that are gone
+    "shed_elsewhere",  # answered 503 because they had waited too long
     "recycled",
     "crashed",
     "killed",
-    "memory_peak",  # of workers that are gone, bytes
+    "memory_peak",  # of workers of generations that are gone, bytes
     "busy_1",  # share of pm.max_children at work over 1, 5 and 15 minutes, in millionths
     "busy_5",
     "busy_15",
@@ -132,7 +132,7 @@ class History:
 
     def put(self, number: int, requests: int, queue: int, busy: int) -> None:
         """Add a step; -1 for what is unknown."""
-        _STEP.pack_into(self._ring, number % STEPS * _STEP.size, number, requests, queue, busy)
+        _STEP.pack_into(self._ring, number % STEPS * _STEP.size, number, min(requests, _LARGEST), queue, busy)
 
     def __bytes__(self) -> bytes:
         return bytes(self._ring)

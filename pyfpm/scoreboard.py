@@ -17,7 +17,7 @@ import struct
 
 from pyfpm.facts import SIZE as FACTS_SIZE
 from pyfpm.facts import Facts
-from pyfpm.histogram import CELLS
+from pyfpm.histogram import CELLS, added
 
 # Stages, in the order of a request's life. Plain integers: a worker stores one in a few nanoseconds.
 FREE, CREATING, IDLE, READING, RUNNING, ENDING, FINISHING = range(7)
@@ -32,12 +32,11 @@ USER_SIZE = 32
 _METHOD_AT = 96
 _METHOD_SIZE = 16
 
-# The memory begins with the alarm flag, the mark, and the count of connections that workers which are gone have taken
-# up; then a byte a slot for its stage: so "how many are idle" is one look at a few bytes that lie side by side. The
-# slots follow, each on cache lines of its own, then what the master writes: a weight for each slot, and the facts.
+# The memory begins with the alarm flag and the mark, then a byte a slot for its stage: so "how many are idle" is one
+# look at a few bytes that lie side by side. The slots follow, each on cache lines of its own, then what the master
+# writes: one slot more, in which the counts of workers that are gone are added up, a weight for each, and the facts.
 _ALARM_AT = 0
 _MARK_AT = 8
-_GONE_AT = 16
 _STAGES_AT = 64
 
 # Index of each 64-bit field within a slot.
@@ -54,6 +53,14 @@ _ORIGIN = struct.Struct("<64s48s")  # script, client: a path loses its beginning
 _DURATIONS_AT = _ORIGIN_AT + _ORIGIN.size
 _WAITS_AT = _DURATIONS_AT + 8 * CELLS
 _LARGEST = (1 << 62) - 1  # of what is gossip: twice that still fits any field
+
+
+def legible(text: bytes) -> str:
+    """What a client has sent, for people: in UTF-8, with \\xNN for what is not, and for what a terminal would obey."""
+    shown = text.rstrip(b"\0").decode("utf-8", "backslashreplace")
+    if shown.isprintable():
+        return shown
+    return "".join([char if char.isprintable() else f"\\x{ord(char):02x}" for char in shown])
 
 
 class Reading:
@@ -132,9 +139,7 @@ class Scoreboard:
         reading = Reading(self.stage(slot), *numbers[: DURATION + 1])
         reading.born, reading.length, reading.cpu, reading.memory, _, reading.shed = numbers[BORN:]
         (reading.weight,) = _ONE_NUMBER.unpack_from(self.memory, self._weight_at(slot))
-        reading.method = method.rstrip(b"\0").decode("latin-1")
-        reading.uri = uri.rstrip(b"\0").decode("latin-1")
-        reading.user = user.rstrip(b"\0").decode("latin-1")
+        reading.method, reading.uri, reading.user = legible(method), legible(uri), legible(user)
         return reading
 
     def read_numbers(self, slot: int) -> Reading:
@@ -161,7 +166,26 @@ class Scoreboard:
     def read_origin(self, slot: int) -> tuple[str, str]:
         """Script and client of the request in a slot; empty where requests have no time limit."""
         script, client = _ORIGIN.unpack_from(self.memory, self._start(slot) + _ORIGIN_AT)
-        return script.rstrip(b"\0").decode("latin-1"), client.rstrip(b"\0").decode("latin-1")
+        return legible(script), legible(client)
+
+    def read_gone(self) -> Reading:
+        """The counts of workers that are gone, and the most memory that any of them had."""
+        start = self._start(self.slots)
+        reading = Reading(FREE, *_NUMBERS.unpack_from(self.memory, start))
+        (reading.memory,) = _ONE_NUMBER.unpack_from(self.memory, start + 8 * MEMORY)
+        (reading.shed,) = _ONE_NUMBER.unpack_from(self.memory, start + 8 * SHED)
+        return reading
+
+    @property
+    def turn(self) -> int:
+        """Odd while the counts of a worker move to those that are gone; whoever adds them up sees the same before and
+        after, and even, or looks again."""
+        return self._field(self.slots, SINCE)
+
+    def histograms(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """`read_histograms` of all workers together, those that are gone included."""
+        durations, waits = zip(*map(self.read_histograms, [self.slots, *self.taken()]))
+        return added(*durations), added(*waits)
 
     def count(self) -> tuple[int, int]:
         """(idle, active): one look at the stages. Whoever is not yet born, or being born, is neither."""
@@ -181,10 +205,13 @@ class Scoreboard:
         """Master: connections up to the `mark`-th have waited too long (see Slot.is_behind); 0 for none."""
         _ONE_NUMBER.pack_into(self.memory, _MARK_AT, min(mark, _LARGEST))
 
+    def total(self, field: int) -> int:
+        """A field's sum over the workers that have, or had, slots here. It never falls."""
+        return min(sum([self._field(slot, field) for slot in (self.slots, *self.taken())]), _LARGEST)
+
     def begun(self) -> int:
-        """How many connections the workers that have, or had, slots here have taken up. It never falls."""
-        (gone,) = _ONE_NUMBER.unpack_from(self.memory, _GONE_AT)
-        return min(int(gone) + sum([self.begun_in(slot) for slot in self.taken()]), _LARGEST)
+        """How many connections have been taken up."""
+        return self.total(NUMBER)
 
     def taken(self) -> list[int]:
         """The slots that have a worker."""
@@ -192,14 +219,25 @@ class Scoreboard:
         return [slot for slot, stage in enumerate(stages) if stage != FREE]
 
     def clear(self, slot: int) -> None:
-        """Make a slot free again, after its worker has gone."""
+        """Make a slot free again, after its worker has gone; what it has counted is kept."""
         start = self._start(slot)
+        turn = self.turn & _LARGEST | 1
+        self._set_field(self.slots, SINCE, turn)
         # Before the slot is free: whoever counts now may count too much, which is_behind does not mind, and never less.
-        (gone,) = _ONE_NUMBER.unpack_from(self.memory, _GONE_AT)
-        _ONE_NUMBER.pack_into(self.memory, _GONE_AT, min(gone + self.begun_in(slot), _LARGEST))
+        self._keep_counts(slot)
         self.memory[_STAGES_AT + slot] = FREE
         self.memory[start : start + SLOT_SIZE] = bytes(SLOT_SIZE)
         self.weigh(slot, 0)
+        self._set_field(self.slots, SINCE, turn + 1)
+
+    def _keep_counts(self, slot: int) -> None:
+        gone = self.slots
+        for field in (NUMBER, SERVED, SHED):
+            self._set_field(gone, field, min(self._field(gone, field) + self._field(slot, field), _LARGEST))
+        self._set_field(gone, MEMORY, max(self._field(gone, MEMORY), self._field(slot, MEMORY)))
+        rows = zip((_DURATIONS_AT, _WAITS_AT), self.read_histograms(gone), self.read_histograms(slot))
+        for at, before, more in rows:
+            _HISTOGRAM.pack_into(self.memory, self._start(gone) + at, *added(before, more))
 
     def show(self, slot: int, stage: int) -> None:
         """Master: set the stage of a slot that has no worker of ours to do it."""
@@ -215,7 +253,13 @@ class Scoreboard:
 
     def begun_in(self, slot: int) -> int:
         """How many connections the worker of a slot has taken up: its number, alone."""
-        return int(_ONE_NUMBER.unpack_from(self.memory, self._start(slot) + 8 * NUMBER)[0])
+        return self._field(slot, NUMBER)
+
+    def _field(self, slot: int, field: int) -> int:
+        return int(_ONE_NUMBER.unpack_from(self.memory, self._start(slot) + 8 * field)[0])
+
+    def _set_field(self, slot: int, field: int, value: int) -> None:
+        _ONE_NUMBER.pack_into(self.memory, self._start(slot) + 8 * field, value)
 
     def _start(self, slot: int) -> int:
         return self._slots_at + slot * SLOT_SIZE
@@ -229,7 +273,7 @@ def _slots_at(slots: int) -> int:
 
 
 def _weights_at(slots: int) -> int:
-    return _slots_at(slots) + slots * SLOT_SIZE
+    return _slots_at(slots) + (slots + 1) * SLOT_SIZE
 
 
 def _facts_at(slots: int) -> int:
@@ -298,4 +342,4 @@ class Slot:
 
     def request_line(self) -> str:
         method, uri, _ = _REQUEST.unpack_from(self._texts, 0)
-        return f"{method.rstrip(bytes(1)).decode('latin-1')} {uri.rstrip(bytes(1)).decode('latin-1')}"
+        return f"{legible(method)} {legible(uri)}"

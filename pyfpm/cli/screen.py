@@ -146,7 +146,8 @@ def _title(picture: Picture, steering: Steering, width: int) -> Line:
     rates = [pool.rate for pool in picture.pools if pool.rate is not None]
     rate = f"{sum(rates):.1f}" if rates else UNKNOWN
     pid = f", pid {picture.master}" if picture.master else ""
-    left = f"pyfpm {__version__}{pid}: {len(pools)} pools, {busy} busy, {idle} idle, {rate} req/s"
+    count = f"{len(pools)} pool{'' if len(pools) == 1 else 's'}"
+    left = f"pyfpm {__version__}{pid}: {count}, {busy} busy, {idle} idle, {rate} req/s"
     right = "PAUSED" if steering.paused else f"every {steering.interval:g}s"
     space = max(2, width - width_of(left) - len(right))
     return Line(f"{left}{' ' * space}{right}", Style.TITLE)

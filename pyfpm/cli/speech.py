@@ -22,7 +22,7 @@ from pyfpm.fork import EXIT_INTERNAL
 from pyfpm.messages import Verb
 from pyfpm.status.reports import PoolReport, StackReport, WorkerReport, printable, read_stack, read_status
 
-QUICK = 30.0  # seconds of the master's silence over what takes it no time
+QUICK = 10.0  # seconds of the master's silence over what takes it no time
 
 POOLS = click.argument("pools", nargs=-1, metavar="[POOL]...")
 

@@ -661,7 +661,7 @@ class PoolSettings(Settings):
     request_queue_timeout: float = directive(
         "request_queue_timeout",
         duration(zero=True),
-        "A request that has waited longer for a worker is answered 503 at once and never run; 0 to let all wait. The "
+        "A request that has waited longer until a worker takes it up gets 503 and is never run; 0 to let all wait. The "
         "time is from the front server's stamp, REQUEST_START or X-Request-Start, or else from the listen queue.",
         origin=OWN,
         default=0.0,

@@ -61,8 +61,15 @@ class Figures:
         """Seconds since the pool was opened."""
         return max(0.0, now - self._started / 1e9)
 
+    def totals(self, pool: Pool) -> Tally:
+        """All that was counted since the pool was opened."""
+        total = self.tally(pool)
+        for generation in pool.generations():
+            total.count(generation.scoreboard)
+        return total
+
     def tally(self, pool: Pool) -> Tally:
-        """What became of all workers that are gone."""
+        """The same without what is counted on scoreboards that there are."""
         total = Tally()
         for one in (self.gone, *(generation.tally for generation in pool.generations())):
             total.add(one)
@@ -102,7 +109,10 @@ class Figures:
         self.max_active = max(self.max_active, active)
         share = active / pool.settings.pm_max_children
         elapsed = INTERVAL if self._last is None else now - self._last
-        self._shares = averaged(self._shares, share, elapsed, now - self._started / 1e9)
+        if elapsed > 2 * INTERVAL:  # nobody was at work while nobody looked
+            self._shares = averaged(self._shares, 0.0, elapsed - INTERVAL, self.age(now))
+            elapsed = INTERVAL
+        self._shares = averaged(self._shares, share, elapsed, self.age(now))
         self._busy = max(share, *self._shares) > NO_SHARE
         self._remember(int(now / STEP), self._requests(pool), share)
 
@@ -120,6 +130,21 @@ class Figures:
         queue = UNKNOWN if self.queue is None else self.queue.waiting
         self._history.put(step, max(0, begun - self._begun), queue, int(share * 1e6))
         self._step, self._begun = step, begun
+
+    def drop(self, generation: Generation) -> None:
+        """It is no more: keep what it has counted."""
+        self.gone.add(generation.tally)
+        self.gone.count(generation.scoreboard)
+
+    def _elsewhere(self, pool: Pool, generation: Generation) -> _Elsewhere:
+        found = _Elsewhere()
+        found.add(self.gone)
+        for board in (other.scoreboard for other in pool.generations() if other is not generation):
+            idle, active = board.count()
+            found.idle += idle
+            found.active += active
+            found.count(board)
+        return found
 
     def _write(self, pool: Pool) -> None:
         settings = pool.settings
@@ -151,7 +176,7 @@ class Figures:
         facts |= {f"busy_{minutes}": int(share * 1e6) for minutes, share in zip((1, 5, 15), self._shares, strict=True)}
         history = bytes(self._history)
         for generation in pool.generations():
-            elsewhere = _elsewhere(pool, generation, tally)
+            elsewhere = self._elsewhere(pool, generation)
             here = {
                 "accepted_elsewhere": elsewhere.begun,
                 "idle_elsewhere": elsewhere.idle,
@@ -163,36 +188,20 @@ class Figures:
 
 
 def _known_of(pool: Pool) -> tuple[object, ...]:
-    """What the master knows without looking, and others should soon know too."""
-    ends = pool.current.tally
+    """What the master knows without looking, and others should soon know too; the count of reloads comes first."""
     return (
         pool.reloads,
         pool.current.number,
         pool.rollover is None,
         pool.current.templates.state,
         pool.times_at_limit,
-        ends.recycled,
-        ends.crashed,
-        ends.killed,
+        *(generation.tally.ends() for generation in pool.generations()),
     )
 
 
 @dataclass
 class _Elsewhere(Tally):
-    """What one scoreboard cannot tell: of workers that are gone, and of those of other generations."""
+    """What one scoreboard cannot tell: of generations that are no more, and of the others that there are."""
 
     idle: int = 0
     active: int = 0
-
-
-def _elsewhere(pool: Pool, generation: Generation, gone: Tally) -> _Elsewhere:
-    found = _Elsewhere()
-    found.add(gone)
-    # There is more than one during a reload only: the ordinary turn need not read every slot.
-    for board in (other.scoreboard for other in pool.generations() if other is not generation):
-        idle, active = board.count()
-        found.idle += idle
-        found.active += active
-        for slot in board.taken():
-            found.count(board, slot, board.read_numbers(slot))
-    return found

@@ -296,6 +296,7 @@ class Generation:
             preload=preload,
             alarm_below=self._alarm_below,
             is_watched=self._common.daemon.status_listen is not None,
+            time_to_leave=self._common.daemon.process_control_timeout,
         )
 
     # ── the workers ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -386,9 +387,10 @@ class Generation:
         self._hear_child(child, now)  # it may have left its reason behind
         lived = now - child.since
         how = f"{child.label()} {processes.describe_end(end)} after {lived:.6f} seconds from start"
+        if child.timed_out or child.pressed is signal.SIGKILL:
+            end = end._replace(oom="")  # it was us
         how += processes.describe_crash(end)
         last = self.scoreboard.read_whole(child.slot)
-        self.tally.count(self.scoreboard, child.slot, last)
         if end.by:
             self.signalled += 1
             self.scoreboard.set_mark(0)  # it may have taken up a connection that it did not come to count

@@ -118,15 +118,6 @@ class Pool:
             return "serving"
         return "failing" if self.trouble else "starting"
 
-    def requests(self) -> int:
-        """How many it has answered, by all generations."""
-        live = sum(
-            generation.scoreboard.read(child.slot).served
-            for generation in self.generations()
-            for child in generation.children
-        )
-        return live + self.figures.tally(self).requests
-
     def queue(self) -> Queue | None:
         """Its listen queue at this moment."""
         return self.figures.look_at_queue(self)
@@ -421,7 +412,7 @@ class Pool:
     def _drop_the_gone(self) -> None:
         self._leaving += self._stand_in.retired()
         for generation in [one for one in self._leaving if one.is_gone]:
-            self.figures.gone.add(generation.tally)
+            self.figures.drop(generation)
             generation.close()
             self._leaving.remove(generation)
 

@@ -216,8 +216,14 @@ class Reloads:
                 opened.new.append(self._daemon.pool_on(settings, listener, status_listener, access_log, error_log))
                 continue
             opened.rolls.append(Roll(pool, settings, self._common_for(pool, settings, opened)))
+        assert job.configuration is not None
+        # Whether workers measure what requests cost is decided when their template starts.
+        is_watched, was_watched = (
+            one.status_listen is not None for one in (job.configuration.global_, self._daemon.settings)
+        )
+        spared = not job.names and not job.everything and is_watched == was_watched
         for roll in opened.rolls:
-            unchanged = roll.settings == roll.pool.settings and not job.names and not job.everything
+            unchanged = spared and roll.settings == roll.pool.settings
             if unchanged and roll.pool.current.templates.ask_files():
                 job.asked[roll.pool.name] = roll
             elif not unchanged or roll.pool.trouble or len(roll.pool.current.children):

@@ -26,7 +26,7 @@ UNKNOWN = "Unknown"  # the state of a worker of the image before this one: its s
 def report_on(pool: Pool, now: float) -> PoolReport:
     current, settings, figures = pool.current, pool.settings, pool.figures
     census = current.census()
-    tally = figures.tally(pool)
+    total = figures.totals(pool)
     queue = pool.queue()
     template = current.templates.current
     busy_1m, busy_5m, busy_15m = figures.shares
@@ -39,13 +39,13 @@ def report_on(pool: Pool, now: float) -> PoolReport:
         busy=census.busy,
         total=pool.processes(),
         max=settings.pm_max_children,
-        requests=pool.requests(),
+        requests=total.requests,
         queue=None if queue is None else queue.waiting,
         peak=max(figures.max_active, census.busy),
-        slow=tally.slow,
-        recycled=tally.recycled,
-        crashed=tally.crashed,
-        killed=tally.killed,
+        slow=total.slow,
+        recycled=total.recycled,
+        crashed=total.crashed,
+        killed=total.killed,
         reload=pool.last_reload,
         trouble=pool.trouble,
         uptime=figures.age(now),
@@ -53,14 +53,14 @@ def report_on(pool: Pool, now: float) -> PoolReport:
         queue_max=figures.queue_max,
         queue_limit=None if queue is None else queue.limit,
         max_reached=pool.times_at_limit,
-        timed_out=tally.timed_out,
-        shed=tally.shed + sum(_shed(generation) for generation in pool.generations()),
+        timed_out=total.timed_out,
+        shed=total.shed,
         busy_1m=busy_1m,
         busy_5m=busy_5m,
         busy_15m=busy_15m,
         template=current.templates.state,
         template_pid=template.pid if template is not None else None,
-        memory_peak=max([tally.memory_peak, *(_peak(generation) for generation in pool.generations())]) or None,
+        memory_peak=total.memory_peak or None,
         max_requests=settings.pm_max_requests,
         max_memory=settings.pm_max_memory.bytes,
         max_lifetime=settings.pm_max_lifetime,
@@ -95,11 +95,3 @@ def report_on_worker(generation: Generation, child: Child, now: float) -> Worker
         pss=seen.pss,
         peak=seen.last_request_memory or None,
     )
-
-
-def _shed(generation: Generation) -> int:
-    return sum(generation.scoreboard.read_numbers(child.slot).shed for child in generation.children)
-
-
-def _peak(generation: Generation) -> int:
-    return max([generation.scoreboard.read_numbers(child.slot).memory for child in generation.children], default=0)

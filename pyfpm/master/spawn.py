@@ -77,10 +77,12 @@ def start_template(
     preload: str,
     alarm_below: int,
     is_watched: bool,
+    time_to_leave: float,
 ) -> Spawned:
     """Fork and exec a template for a pool; its greeting is on the way when this returns.
 
-    `is_watched`: there is a status page for all pools, so what requests cost is measured in any case.
+    `is_watched`: there is a status page for all pools, so what requests cost is measured in any case. `time_to_leave`:
+    seconds that a worker's last request may take when there is no master any more.
     """
     identity = identity_of(settings)
     with contextlib.ExitStack() as undo, contextlib.ExitStack() as handed_over:
@@ -103,6 +105,7 @@ def start_template(
             "dumpable": settings.process_dumpable or identity is None,
             "access_log": settings.access_log is not None,
             "trace_signal": trace_signal(settings),
+            "time_to_leave": time_to_leave,
             "measured": is_watched or bool(settings.pm_status_path or settings.pm_status_listen),
             "timed": bool(settings.request_slowlog_timeout or settings.request_terminate_timeout),
         }

@@ -1,4 +1,4 @@
-"""What became of workers that are no more, and of their requests: counted, and added up.
+"""What became of workers and of their requests: counted, and added up.
 
 Runs in: master.   Pure: no system call, no clock, no log.
 Fails by: nothing to fail at. What a worker has counted itself is gossip.
@@ -11,16 +11,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyfpm.histogram import EMPTY, added
+from pyfpm.scoreboard import SERVED, SHED
 
 if TYPE_CHECKING:
-    from pyfpm.scoreboard import Reading, Scoreboard
+    from pyfpm.scoreboard import Scoreboard
 
 _COUNTS = ("requests", "begun", "recycled", "crashed", "killed", "slow", "timed_out", "shed")
 
 
 @dataclass
 class Tally:
-    """The counts of a generation, or of several."""
+    """The counts of a generation, or of several.
+
+    What a generation's workers count themselves (requests, begun, shed, peak, histograms) stays on its scoreboard as
+    long as it lives, and is counted here when it is no more.
+    """
 
     requests: int = 0  # answered
     begun: int = 0
@@ -41,15 +46,20 @@ class Tally:
         self.memory_peak = max(self.memory_peak, other.memory_peak)
         self.durations, self.waits = added(self.durations, other.durations), added(self.waits, other.waits)
 
-    def count(self, scoreboard: Scoreboard, slot: int, last: Reading) -> None:
-        """Keep what the worker of a slot has counted; `last` is what is read there."""
-        durations, waits = scoreboard.read_histograms(slot)
+    def ends(self) -> tuple[int, ...]:
+        """The counts that only the master knows."""
+        return self.recycled, self.crashed, self.killed, self.slow, self.timed_out
+
+    def count(self, scoreboard: Scoreboard) -> None:
+        """Count what all workers of a scoreboard have counted, those that are gone included."""
+        durations, waits = scoreboard.histograms()
+        peaks = [scoreboard.read_gone().memory, *(scoreboard.read_numbers(slot).memory for slot in scoreboard.taken())]
         self.add(
             Tally(
-                last.served,
-                last.number,
-                shed=last.shed,
-                memory_peak=last.memory,
+                scoreboard.total(SERVED),
+                scoreboard.begun(),
+                shed=scoreboard.total(SHED),
+                memory_peak=max(peaks),
                 durations=durations,
                 waits=waits,
             )

@@ -190,7 +190,8 @@ class Server:
         try:
             return answer(question, self._picture, scope)
         except Exception:
-            print(traceback.format_exc(), file=sys.stderr, end="")
+            with contextlib.suppress(OSError):  # full: nobody reads it before the end, and the first is what counts
+                print(traceback.format_exc(), file=sys.stderr, end="", flush=True)
             return refusal("500 Internal Server Error")
 
     def _send(self, connection: Connection, now: float) -> None:

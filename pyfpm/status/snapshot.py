@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NANOSECONDS = 10**9
 MOST = (1 << 63) - 1  # a tenant's slot may say more, and one reader of all pools' JSON would refuse the whole of it
+TRIES = 5  # to see a scoreboard between two deaths; where they are as frequent as that, a count may be a moment early
 LATEST_TIME = 253_402_300_799  # the last second of the year 9999: no calendar goes further
 
 
@@ -105,17 +106,13 @@ def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, ful
     clean_app = clean(app)
     known = scoreboard.facts.read()
     facts = {name: value if value >= 0 else None for name, value in known.numbers.items()}
-    read = scoreboard.read_whole if full else scoreboard.read_numbers
-    taken = scoreboard.taken()
-    readings = [read(slot) for slot in taken]
-    histograms = [(known.durations, known.waits), *map(scoreboard.read_histograms, taken)]
-    durations, waits = [added(*rows) for rows in zip(*histograms)]
+    readings, gone, durations, waits = _read(scoreboard, full)
     idle = sum(reading.stage == IDLE for reading in readings)
     active = sum(reading.stage not in (FREE, CREATING, IDLE) for reading in readings)
     idle += facts["idle_elsewhere"] or 0
     active += facts["active_elsewhere"] or 0
     started = facts["started"]
-    peak = max([reading.memory for reading in readings] + [facts["memory_peak"] or 0])
+    peak = max([reading.memory for reading in (gone, *readings)] + [facts["memory_peak"] or 0])
     lifetime = facts["max_lifetime"]
     shares = [None if share is None else share / 1e6 for share in (facts["busy_1"], facts["busy_5"], facts["busy_15"])]
     return Snapshot(
@@ -123,7 +120,7 @@ def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, ful
         process_manager=_word(MANAGERS, facts["manager"]) or "unknown",
         start_time=_date(facts["start_time"]),
         start_since=None if started is None else max(0, now - started) // NANOSECONDS,
-        accepted_conn=_sum([reading.number for reading in readings], facts["accepted_elsewhere"]),
+        accepted_conn=_sum([reading.number for reading in (gone, *readings)], facts["accepted_elsewhere"]),
         listen_queue=facts["queue"],
         max_listen_queue=facts["queue_max"],
         listen_queue_len=facts["queue_limit"],
@@ -145,17 +142,30 @@ def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, ful
         crashed_processes=facts["crashed"],
         killed_processes=facts["killed"],
         timed_out_requests=facts["timed_out"],
-        shed_requests=_sum([reading.shed for reading in readings], facts["shed_elsewhere"]),
+        shed_requests=_sum([reading.shed for reading in (gone, *readings)], facts["shed_elsewhere"]),
         template=_word(TEMPLATES, facts["template"]),
         memory=_sum([reading.weight for reading in readings]) or None,
         busy_share_1m=shares[0],
         busy_share_5m=shares[1],
         busy_share_15m=shares[2],
-        durations=durations,
-        waits=waits,
+        durations=added(known.durations, durations),
+        waits=added(known.waits, waits),
         history=_history(scoreboard, now, facts["quiet"]),
         processes=tuple([process(reading, clean_app, wall, now) for reading in readings]) if full else (),
     )
+
+
+def _read(scoreboard: Scoreboard, full: bool) -> tuple[list[Reading], Reading, tuple[int, ...], tuple[int, ...]]:
+    """The workers, the counts of those that are gone, and the histograms of both: a worker is among one of them."""
+    read = scoreboard.read_whole if full else scoreboard.read_numbers
+    for _ in range(TRIES):
+        turn = scoreboard.turn
+        readings = [read(slot) for slot in scoreboard.taken()]
+        gone = scoreboard.read_gone()
+        durations, waits = scoreboard.histograms()
+        if turn == scoreboard.turn and not turn % 2:
+            break
+    return readings, gone, durations, waits
 
 
 def _sum(counts: list[int], elsewhere: Known = None) -> int:
@@ -195,23 +205,16 @@ def process(reading: Reading, app: str, wall: float, now: int) -> Process:
         start_since=age,
         requests=min(reading.number, MOST),
         request_duration=duration // 1000,
-        request_method=shown(reading.method),
-        request_uri=shown(reading.uri),
+        request_method=reading.method or "-",
+        request_uri=reading.uri or "-",
         content_length=min(reading.length, MOST),
-        user=shown(reading.user),
+        user=reading.user or "-",
         script=app if reading.number else "-",
         last_request_cpu=round(cpu, 2),
         last_request_memory=min(reading.memory, MOST) if idle else 0,
         generation=min(reading.generation, MOST),
         pss=min(reading.weight, MOST) or None,
     )
-
-
-def shown(text: str) -> str:
-    """A text of the request, which is latin-1 for bytes that are UTF-8 mostly; "-" for none."""
-    if not text:
-        return "-"
-    return clean(text if text.isascii() else text.encode("latin-1").decode("utf-8", "replace"))
 
 
 def clean(text: str) -> str:

@@ -147,6 +147,13 @@ class Worker:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, self.listener.fileno(), inheritable=False)
         os.close(null)
+        if os.getppid() != self.settings["master"]:
+            self._end_in_time()
+
+    def _end_in_time(self) -> None:
+        """The master has gone, and with it whoever would put an end to a request that does not: so the kernel does."""
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, self.settings["time_to_leave"])
 
     def _look_in_mailbox(self, _number: int, frame: FrameType | None) -> None:
         given_up = self.mailbox.look()

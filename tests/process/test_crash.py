@@ -158,3 +158,17 @@ def test_the_next_start_succeeds_under_load_time_after_time(daemon: Daemon) -> N
             daemon.stop(signal.SIGKILL)
             daemon.start()
             load.wait_answers(20)
+
+
+def test_without_a_master_a_request_has_its_limit(daemon: Daemon) -> None:
+    daemon.set_global({"process_control_timeout": "1s"})
+    daemon.add_pool()
+    daemon.start()
+    with Connection(daemon.address()) as client, watching(*daemon.family()) as everybody:
+        client.send(request_bytes(get_parameters("/block")))
+        daemon.gate.wait_inside()
+        daemon.send_signal(signal.SIGKILL)
+        daemon.wait_exit()
+        for process in everybody:
+            process.wait_exit()
+        assert client.receive().ended is None

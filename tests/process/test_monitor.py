@@ -406,3 +406,40 @@ def test_a_monitor_that_cannot_go_on_is_not_the_end(daemon: Daemon) -> None:
         os.kill(last, signal.SIGKILL)
     assert daemon.get("/pid").status == 200
     assert wait_monitor(daemon, last)
+
+
+# ── what it counts ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_counters_never_fall_when_workers_go(daemon: Daemon) -> None:
+    watched_pool(daemon, pm="ondemand", pm__max_children=3, pm__process_idle_timeout="0.2s")
+    daemon.start()
+    served, seen = 0, [0]
+    for _ in range(2):
+        for _ in range(3):
+            pid = int(daemon.get("/pid").body)
+            served += 1
+        with watching(pid) as (process,):
+            while process.is_alive():
+                seen.append(accepted(daemon))
+        for _ in range(20):
+            seen.append(accepted(daemon))
+    assert seen == sorted(seen)
+    assert seen[-1] == served
+
+
+def accepted(daemon: Daemon) -> int:
+    page = json.loads(http_client.get(own(daemon), "/?json").body)
+    return int(page["accepted conn"])
+
+
+def test_what_is_gone_is_not_counted_as_idle(daemon: Daemon) -> None:
+    """After an upgrade in which the old workers go later than the new ones come, and nobody asks for anything."""
+    watched_pool(daemon, pm__max_children=3)
+    daemon.start()
+    first = daemon.workers()
+    with watching(*first) as processes:
+        assert daemon.run("upgrade").returncode == 0
+        for process in processes:
+            process.wait_exit()
+    wait_for(lambda: json.loads(http_client.get(own(daemon), "/?json").body)["idle processes"] == 3, "three idle ones")

@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyfpm import facts
+from pyfpm.histogram import observe
+from pyfpm.master.tally import Tally
 from pyfpm.scoreboard import (
     FINISHING,
     FREE,
@@ -96,14 +98,14 @@ def test_slots_that_do_not_exist_are_not_counted_as_idle(board: Scoreboard) -> N
 def test_no_content_of_a_slot_fails_its_reader(board: Scoreboard, content: bytes, stage: int) -> None:
     memory = mmap.mmap(board.descriptor, 0)
     memory[64 + 3] = stage
-    start = len(memory) - facts.SIZE - 70 * 8 - (70 - 3) * SLOT_SIZE  # weights and facts come last
+    start = len(memory) - facts.SIZE - 70 * 8 - (71 - 3) * SLOT_SIZE  # who is gone, weights and facts come last
     memory[start : start + SLOT_SIZE] = content
     seen = board.read_whole(3)
     assert 0 <= seen.stage <= FINISHING
     assert STAGE_NAMES[seen.stage]
     assert seen.since == struct.unpack_from("<Q", content)[0]
-    assert len(seen.method) <= 16
-    assert len(seen.uri) <= 768
+    assert len(seen.method) <= 16 * len(r"\x00")
+    assert len(seen.uri) <= 768 * len(r"\x00")
     board.clear(3)
     memory.close()
 
@@ -113,10 +115,45 @@ def test_no_content_of_a_slot_fails_its_reader(board: Scoreboard, content: bytes
 def test_any_request_line_fits(board: Scoreboard, method: str, uri: str) -> None:
     slot = Slot(board, 5)
     slot.show_request(method, uri, uri)
-    assert len(board.read_whole(5).uri) <= 768
+    assert len(board.read_whole(5).uri) <= 768 * len(r"\x00")
     assert board.read_whole(6).uri == "", "and stays in its slot"
 
 
 def test_a_stage_that_is_none_counts_as_busy(board: Scoreboard) -> None:
     board.show(0, 200)
     assert board.stage(0) == RUNNING
+
+
+def test_what_a_client_sends_is_legible_and_one_line(board: Scoreboard) -> None:
+    slot = Slot(board, 1)
+    slot.show_request("GET", "/caf\u00c3\u00a9\n\x1b[31m\u00ff\u00e2\u0080\u00ae", None)  # latin-1, as in an environ
+    assert slot.request_line() == r"GET /caf" + "\u00e9" + r"\x0a\x1b[31m\xff\x202e"
+    assert board.read_whole(1).uri == slot.request_line().removeprefix("GET ")
+
+
+def test_counts_never_fall_when_a_worker_goes(board: Scoreboard) -> None:
+    for own, requests in ((3, 5), (4, 7)):
+        slot = Slot(board, own)
+        slot.stages[own] = IDLE
+        slot.numbers[NUMBER] = slot.numbers[SERVED] = requests
+        observe(slot.durations, 2_000_000)
+    before = (board.begun(), board.total(SERVED), board.histograms())
+    assert before[:2] == (12, 12)
+    turn = board.turn
+    board.clear(3)
+    assert (board.begun(), board.total(SERVED), board.histograms()) == before
+    assert (board.turn, board.read_gone().number, board.taken()) == (turn + 2, 5, [4])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(min_size=SLOT_SIZE, max_size=SLOT_SIZE))
+def test_forged_counts_are_added_up_to_something_that_fits(board: Scoreboard, content: bytes) -> None:
+    start = len(board.memory) - facts.SIZE - 70 * 8 - (71 - 3) * SLOT_SIZE
+    for _ in range(3):
+        board.memory[start : start + SLOT_SIZE] = content
+        board.show(3, IDLE)
+        board.clear(3)
+    tally = Tally()
+    tally.count(board)
+    assert tally.begun < 1 << 63
+    board.facts.write({"accepted_elsewhere": 2 * tally.begun}, "", tally.durations, tally.waits)

@@ -43,7 +43,7 @@ def test_a_template_without_its_second_pipe(monkeypatch: pytest.MonkeyPatch) -> 
         start_template(
             PoolSettings(name="www", app="a:b", listen=Address("unix", path="/x"), pm="static", pm_max_children=1),
             listener=listener, scoreboard=board, bell=0, generation=1, preload="no", alarm_below=0,
-            is_watched=False,
+            is_watched=False, time_to_leave=30.0,
         )  # fmt: skip
     assert open_descriptors() == before
     board.close()
