@@ -94,6 +94,15 @@ def test_nobody_chooses_his_priority_in_the_journal() -> None:
     assert lines.feed(b"<0>fire\n\x1b[1m\xff\0<0>fire\n") == [b"<4><0>fire\n", b"<4>\x1b[1m\xff\\x00<0>fire\n"]
 
 
+def test_a_long_object_that_the_journal_breaks_begins_no_line_with_a_priority() -> None:
+    layout = Layout(Reader.JOURNAL)
+    (line,) = layout.lines(event("<0>" * 300, "\n".join(["<0>" * 300] * 60)), JSON)
+    lines = OutputLines(lambda: layout.frame(event(stream="stderr"), JSON, decorate=True))
+    assert lines.feed(b"Traceback (most recent call last):\n" + b"  <0>\n" * 20_000)[0].count(b"<") == 1
+    assert line.count(b"<") == 1
+    assert json.loads(line[3:])["message"] == "<0>" * 300
+
+
 def test_frames() -> None:
     told = Event(NOW, Level.WARNING, "", 912, "www", stream="stderr")
     plain = [Layout(reader).frame(told, TEXT, decorate=False).start for reader in Reader]
