@@ -36,9 +36,19 @@ def escape_quoted(text: str) -> bytes:
     return text.translate(_QUOTED).encode("utf-8", "backslashreplace")
 
 
+def escape_end(text: str) -> bytes:
+    """The bytes as they came, but for NUL, which ends a line for the journal: what follows would begin one."""
+    return text.replace("\0", "\\x00").encode("utf-8", "surrogateescape")
+
+
 def escape_json(text: str) -> bytes:
     """The inside of a JSON string, in UTF-8."""
     return text.translate(_JSON).encode("utf-8", "replace")  # a lone surrogate is no text; some parsers refuse it
+
+
+def escape_journal_json(text: str) -> bytes:
+    """The same without "<": the journal breaks a line at 48 KiB (LineMax=), and <0> after that would be a priority."""
+    return escape_json(text).replace(b"<", rb"\u003c")
 
 
 def cut(text: bytes, room: int) -> int:

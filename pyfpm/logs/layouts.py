@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from pyfpm.logs.escapes import escape_json, escape_line, escape_quoted
+from pyfpm.logs.escapes import escape_end, escape_journal_json, escape_json, escape_line, escape_quoted
 from pyfpm.logs.events import Event, Manner
 from pyfpm.logs.timestamp import iso_stamp, stamp
 
@@ -42,6 +42,7 @@ class Layout:
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
+        self._escape_json = escape_journal_json if reader is Reader.JOURNAL else escape_json
         self._stamp = stamp("%d-%b-%Y %H:%M:%S")
         self._syslog_stamp = stamp("%b %e %H:%M:%S")
         self._iso_stamp = iso_stamp()
@@ -62,10 +63,12 @@ class Layout:
     def frame(self, event: Event, manner: Manner, *, decorate: bool) -> Frame:
         """For lines that `event.pid` prints to `event.stream`."""
         if not decorate:
-            # The application's own lines, colours and all. Syslog takes none without its head; the journal does.
-            return Frame(self._mark(event, manner) if self.reader is Reader.SYSLOG else b"", b"\n", None)
+            # The application's own lines, colours and all. But the reader has its mark on each: without one, a line
+            # that begins with <0> would choose its own priority in the journal, and go to every terminal.
+            escape = escape_end if self.reader is Reader.JOURNAL else None
+            return Frame(self._mark(event, manner), b"\n", escape)
         if manner.is_json:
-            return Frame(self._mark(event, manner) + self._opening(event), b'"}\n', escape_json, rb"\n")
+            return Frame(self._mark(event, manner) + self._opening(event), b'"}\n', self._escape_json, rb"\n")
         said = escape_line(f"child {event.pid} said into {event.stream}: ")
         return Frame(self._head(event, manner) + said + b'"', b'"\n', escape_quoted)
 
@@ -94,10 +97,16 @@ class Layout:
 
     def _object(self, event: Event, manner: Manner) -> bytes:
         who = f"{event.speaker} " if event.speaker else ""
-        whole = self._mark(event, manner) + self._opening(event) + _json_text(who + event.text, manner.limit) + b'"'
+        text = self._lines_of_json(who + event.text, manner.limit)
+        whole = self._mark(event, manner) + self._opening(event) + text + b'"'
         if event.detail:
-            whole += b',"detail":"' + _json_text(event.detail.rstrip("\n"), manner.limit) + b'"'
+            whole += b',"detail":"' + self._lines_of_json(event.detail.rstrip("\n"), manner.limit) + b'"'
         return whole + b"}\n"
+
+    def _lines_of_json(self, text: str, limit: int) -> bytes:
+        """The inside of a JSON string, each line of it at most `limit` characters: one event may have many."""
+        cut = [line if len(line) < limit else line[: limit - 4] + "..." for line in text.split("\n")]
+        return b"\\n".join(map(self._escape_json, cut))
 
     def _opening(self, event: Event) -> bytes:
         """A JSON object up to the text of its message."""
@@ -118,10 +127,3 @@ def _cut(line: bytes, limit: int) -> bytes:
         return line
     # decode(..., "ignore") drops the half of a character at the cut.
     return line[: limit - 4].decode("utf-8", "ignore").encode() + b"..."
-
-
-def _json_text(text: str, limit: int) -> bytes:
-    """The inside of a JSON string, each line of it at most `limit` characters: one event may have many."""
-    return b"\\n".join(
-        [escape_json(line if len(line) < limit else line[: limit - 4] + "...") for line in text.split("\n")]
-    )

@@ -5,7 +5,7 @@ Fails by: OSError with the reason.
 
 A descriptor that root has opened is root's permission, and an access log's goes to the pool's workers. So root opens
 only what nobody but root can exchange (see trusted.py). What a tenant can exchange is opened as the pool's user: then
-it is something that he may write anyway.
+it is something that he may write anyway. Where it is the master who writes, that is not enough: see mounts.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pyfpm.errors import StartError
 from pyfpm.fork import fork_child
 from pyfpm.logs.files import FLAGS, LogFile
 from pyfpm.logs.syslog import Syslog
-from pyfpm.master import trusted
+from pyfpm.master import mounts, trusted
 from pyfpm.master.accounts import identity_of
 from pyfpm.master.privileges import change_user
 
@@ -50,7 +50,7 @@ def open_slow_log(path: str) -> LogFile:
 def open_access_log(path: str, settings: PoolSettings) -> LogFile:
     """The access log of a pool."""
     identity = identity_of(settings)
-    return LogFile(path, opener=_open_plainly if identity is None else partial(_open_for, identity))
+    return LogFile(path, opener=_open_plainly if identity is None else partial(_open_workers, identity))
 
 
 def open_pool_log(path: str, settings: PoolSettings) -> LogFile:
@@ -76,21 +76,32 @@ def _open_masters(path: str | None) -> LogFile:
 
 
 def _open_own(identity: Identity, path: str, mode: int) -> int:
-    """It is the master who writes it: a FIFO could make him wait for the tenant."""
-    descriptor = _open_for(identity, path, mode, owner=identity)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    """It is the master who writes it: a FIFO could make him wait for the tenant, and /proc would obey him."""
+    is_trusted, descriptor = _open_for(identity, path, mode, owner=identity)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", path)
+        if not is_trusted:
+            mounts.check_local(descriptor)
+    except OSError:
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is not a regular file", path)
+        raise
     return descriptor
 
 
-def _open_for(identity: Identity, path: str, mode: int, owner: Identity | None = None) -> int:
+def _open_workers(identity: Identity, path: str, mode: int) -> int:
+    """What is written with the rights of the pool's user, by his workers."""
+    return _open_for(identity, path, mode)[1]
+
+
+def _open_for(identity: Identity, path: str, mode: int, owner: Identity | None = None) -> tuple[bool, int]:
+    """Whether it is root's alone, and its descriptor."""
     try:
-        return _open_trusted(path, mode, owner)
+        return True, _open_trusted(path, mode, owner)
     except PermissionError as error:
         if identity.uid == 0 or not trusted.is_untrusted(error):
             raise
-    return _open_as(identity, path, mode)
+    return False, _open_as(identity, path, mode)
 
 
 def _open_plainly(path: str, mode: int) -> int:

@@ -120,7 +120,7 @@ class Master:
         self._exit_code = 0
         self._guarded = guard(daemon.log)
         self._oom_kills = OomKills()
-        self._weigher = Weigher()
+        self._weigher = Weigher(daemon.loop)
         self._reloads = Reloads(daemon)
         self._upgrade = Upgrade(daemon, pid_file)
         self._verbs = Verbs(
@@ -188,7 +188,7 @@ class Master:
     def _bury(self, end: processes.End, now: float) -> None:
         if any(pool.bury(end, now) for pool in self._daemon.all_pools()):
             return
-        if self._daemon.monitor.bury(end, now):
+        if self._daemon.monitor.bury(end, now) or self._weigher.bury(end.pid):
             return
         if self._upgrade.bury(end.pid, end.status) or self._reloads.bury(end.pid):
             return

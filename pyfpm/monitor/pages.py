@@ -15,6 +15,7 @@ from urllib.parse import unquote_plus
 from pyfpm.monitor.questions import Answer, refusal
 from pyfpm.status.dashboard import CSP
 from pyfpm.status.formats import HTML, is_full, render, render_metrics
+from pyfpm.status.headers import NOT_TO_BE_KEPT
 from pyfpm.status.snapshot import clean
 
 if TYPE_CHECKING:
@@ -22,12 +23,7 @@ if TYPE_CHECKING:
     from pyfpm.monitor.questions import Question
     from pyfpm.status.snapshot import Snapshot
 
-# As worker/pages.py has them.
-NOT_TO_BE_KEPT = (
-    ("Expires", "Thu, 01 Jan 1970 00:00:00 GMT"),
-    ("Cache-Control", "no-cache, no-store, must-revalidate, max-age=0"),
-    ("X-Content-Type-Options", "nosniff"),
-)
+HEADERS = (*NOT_TO_BE_KEPT, ("X-Content-Type-Options", "nosniff"))
 STATUS_PATHS = ("/", "/status")
 METRICS_PATH = "/metrics"
 ALLOWED = ("GET", "HEAD")
@@ -46,7 +42,7 @@ def answer(question: Question, picture: Picture, scope: int) -> Answer:
         pools = [pool for pool in pools if pool.name in chosen]
     pong = next((pool.ping_response for pool in pools if pool.ping_path in question.paths), None)
     if pong is not None:
-        return Answer("200 OK", pong.encode("utf-8", "surrogateescape"), headers=NOT_TO_BE_KEPT)
+        return Answer("200 OK", pong.encode("utf-8", "surrogateescape"), headers=HEADERS)
     if METRICS_PATH not in question.paths and not _is_status(question, pools):
         return refusal("404 Not Found")
     found = [picture.snapshot(pool, is_full(question.query)) for pool in pools]
@@ -59,10 +55,10 @@ def answer(question: Question, picture: Picture, scope: int) -> Answer:
 def _page(question: Question, snapshots: list[Snapshot], *, is_list: bool) -> Answer:
     if METRICS_PATH in question.paths:
         kind, body = render_metrics(snapshots, question.query, OPENMETRICS_TYPE in question.accept)
-        return Answer("200 OK", body, kind, NOT_TO_BE_KEPT)
+        return Answer("200 OK", body, kind, HEADERS)
     kind, body = render(snapshots, question.query, is_list=is_list)
     policy = (("Content-Security-Policy", CSP),) if kind == HTML else ()
-    return Answer("200 OK", body, kind, NOT_TO_BE_KEPT + policy)
+    return Answer("200 OK", body, kind, HEADERS + policy)
 
 
 def _is_status(question: Question, pools: list[Pool]) -> bool:

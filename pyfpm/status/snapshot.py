@@ -1,6 +1,6 @@
 """A frozen copy of what a scoreboard says: a pool and its workers at one moment, made fit to be shown.
 
-Runs in: worker that answers a status request, Python 3.9 and up.   Pure: no system call, no clock, no log.
+Runs in: worker asked for its status, monitor, master, Python 3.9 and up.   Pure: no system call, no clock, no log.
 Fails by: nothing. Slots and facts are gossip, and their texts as hostile as whoever sent the request: numbers are taken
 as they are, and no character that is not printable gets through.
 """

@@ -18,15 +18,13 @@ if TYPE_CHECKING:
 
     Application = Callable[[Environ, Callable[..., Any]], list[bytes]]
 
-NOT_TO_BE_KEPT = [
-    ("Expires", "Thu, 01 Jan 1970 00:00:00 GMT"),
-    ("Cache-Control", "no-cache, no-store, must-revalidate, max-age=0"),
-]
 PLAIN = "text/plain;charset=UTF-8"
 
 
 def load_what_pages_need(settings: dict[str, Any]) -> None:
     """Import in the template, whose memory is shared, what a worker would import when it is first asked."""
+    if settings["ping_path"]:
+        import pyfpm.status.headers
     if settings["pm_status_path"]:
         import pyfpm.status.formats
         import pyfpm.status.snapshot  # noqa: F401
@@ -59,6 +57,8 @@ class Pages:
         return found
 
     def _ping(self, environ: Environ, start_response: Callable[..., Any]) -> list[bytes]:
+        from pyfpm.status.headers import NOT_TO_BE_KEPT
+
         del environ
         start_response("200 OK", [("Content-Type", PLAIN), *NOT_TO_BE_KEPT])
         return [self._pong]
@@ -66,6 +66,7 @@ class Pages:
     def _status(self, environ: Environ, start_response: Callable[..., Any]) -> list[bytes]:
         # Here and not above: most pools have no status page, and would hold half a megabyte for it.
         from pyfpm.status.formats import is_full, render
+        from pyfpm.status.headers import NOT_TO_BE_KEPT
         from pyfpm.status.snapshot import take
 
         query = environ["QUERY_STRING"]

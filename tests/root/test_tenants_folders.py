@@ -212,6 +212,19 @@ def test_a_pools_log_that_its_user_gives_another_name_stops_nobody(
     assert open_pool_log(settings, log) is None
 
 
+def test_a_pools_log_is_no_order_to_the_kernel(folder: Folder, tenants: Path) -> None:
+    """A regular file that the tenant may open; but what it does when root writes is judged by root's rights."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, user=POOL_USER) as process:
+        order = Path(f"/proc/{process.pid}/oom_score_adj")
+        before = order.read_text()
+        (tenants / "own.log").symlink_to(order)
+        (settings,) = folder.read(pool_text(tenants / "own.log")).pools
+        with pytest.raises(OSError, match="on a file system of kind proc, where root does not write"):
+            logfiles.open_pool_log(str(tenants / "own.log"), settings).write(b"-1000\n")
+        assert order.read_text() == before
+        process.communicate()
+
+
 def test_a_pools_log_is_no_pipe(folder: Folder, tenants: Path) -> None:
     os.mkfifo(tenants / "fifo")
     give(tenants / "fifo")

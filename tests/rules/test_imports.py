@@ -68,7 +68,7 @@ FOR_POOLS = (
 FOR_POOLS_TOO = (
     "logs/access_log.py", "logs/access_codes.py", "logs/timestamp.py", "logs/__init__.py", "__init__.py",
     "status/__init__.py", "status/formats.py", "status/metrics.py", "status/snapshot.py", "status/markup.py",
-    "status/amounts.py", "status/concerns.py", "status/icons.py",
+    "status/headers.py", "status/amounts.py", "status/concerns.py", "status/icons.py",
     "status/sparkline.py", "status/tables.py", "status/dashboard.py",
 )  # fmt: skip
 

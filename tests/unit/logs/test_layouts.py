@@ -14,6 +14,7 @@ from pyfpm.catalogue import WORKER_DIED as CODE
 from pyfpm.logs.error_log import ErrorLog, Level, PoolLog, is_journal
 from pyfpm.logs.events import Event, Manner
 from pyfpm.logs.layouts import Layout, Reader
+from pyfpm.logs.worker_output import OutputLines
 from tests.unit.logs.test_error_log import NOW, TIME, Sink
 
 JSON = Manner(is_json=True)
@@ -86,10 +87,26 @@ def test_json_for_the_journal_and_syslog_has_the_priority_before_it() -> None:
     assert line.startswith(f'<27>Nov 21 20:52:49 pyfpm[{os.getpid()}]: {{"time":'.encode())
 
 
+def test_nobody_chooses_his_priority_in_the_journal() -> None:
+    """Which takes it from the beginning of each line, and ends a line at a NUL, too."""
+    told = Event(NOW, Level.WARNING, "", 912, "www", stream="stderr")
+    lines = OutputLines(lambda: Layout(Reader.JOURNAL).frame(told, TEXT, decorate=False))
+    assert lines.feed(b"<0>fire\n\x1b[1m\xff\0<0>fire\n") == [b"<4><0>fire\n", b"<4>\x1b[1m\xff\\x00<0>fire\n"]
+
+
+def test_a_long_object_that_the_journal_breaks_begins_no_line_with_a_priority() -> None:
+    layout = Layout(Reader.JOURNAL)
+    (line,) = layout.lines(event("<0>" * 300, "\n".join(["<0>" * 300] * 60)), JSON)
+    lines = OutputLines(lambda: layout.frame(event(stream="stderr"), JSON, decorate=True))
+    assert lines.feed(b"Traceback (most recent call last):\n" + b"  <0>\n" * 20_000)[0].count(b"<") == 1
+    assert line.count(b"<") == 1
+    assert json.loads(line[3:])["message"] == "<0>" * 300
+
+
 def test_frames() -> None:
     told = Event(NOW, Level.WARNING, "", 912, "www", stream="stderr")
     plain = [Layout(reader).frame(told, TEXT, decorate=False).start for reader in Reader]
-    assert plain == [b"", b"", f"<28>Nov 21 20:52:49 pyfpm[{os.getpid()}]: ".encode()]
+    assert plain == [b"", b"<4>", f"<28>Nov 21 20:52:49 pyfpm[{os.getpid()}]: ".encode()]
     said = b'WARNING: [pool www] child 912 said into stderr: "'
     assert Layout(Reader.FILE).frame(told, TEXT, decorate=True).start == TIME.encode() + b" " + said
     assert Layout(Reader.JOURNAL).frame(told, TEXT, decorate=True).start == b"<4>" + said
