@@ -13,7 +13,6 @@ import sys
 import time
 
 import click
-import psutil
 
 from pyfpm import __version__
 from pyfpm.cli import verbs, views
@@ -101,6 +100,8 @@ def main() -> None:
 
 def show_info() -> None:
     """Everything that a bug report should have."""
+    import psutil  # for this alone: every start of the daemon would pay for it
+
     rows = {
         "pyfpm": f"{__version__}, {PACKAGE}",
         "python": f"{platform.python_implementation()} {platform.python_version()}, {sys.executable}",
