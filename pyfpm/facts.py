@@ -74,7 +74,7 @@ _LARGEST = (1 << 63) - 1
 _TRIES = 100  # to read what nobody is writing; a master that died in the middle must not hold a reader up
 
 Known = namedtuple("Known", ("numbers", "note", "durations", "waits"))
-Known.__doc__ = "`numbers` by NAMES, UNKNOWN where the master has not said; histograms of workers that are gone."
+Known.__doc__ = "`numbers` by NAMES, UNKNOWN where the master has not said; histograms of other generations."
 
 
 class Facts:

@@ -4,7 +4,7 @@ Runs in: master, once a second for each pool that is awake: two or three small s
 Fails by: nothing. It counts stages that the pool's processes write, so a pool can lie about itself, and about no other.
 
 Each generation has a scoreboard of its own, and whoever answers a status request sees that one alone: so the facts on
-each say what there is elsewhere, on the others and of workers that are gone.
+each say what there is elsewhere: on the others, and of generations that are gone.
 """
 
 from __future__ import annotations
