@@ -93,6 +93,7 @@ class Worker:
         os.close(stderr)
         self.settings = settings
         self.listener = listener
+        self.no_listener = scoreboard.descriptor
         self.slot = Slot(scoreboard, order.slot)
         self.bell = bell
         self.alarm_below: int = settings["alarm_below"]
@@ -139,14 +140,14 @@ class Worker:
     def _stop(self, *_: object) -> None:
         """Finish the request in hand, then leave.
 
-        The listener's number gets another file, /dev/null, on which accept(2) fails: an accept that is waiting is
-        interrupted by this signal, tried again by the interpreter (PEP 475), and fails then. Nothing is raised here, so
-        no connection can be lost that was accepted a moment before.
+        The listener's number gets another file, on which accept(2) fails and which poll(2) finds ready: a wait is
+        interrupted by this signal, tried again by the interpreter (PEP 475), and over then. Nothing is raised here, so
+        no connection can be lost that was accepted a moment before. The file is one that is open anyway: a chroot may
+        have no /dev/null, and the application may have used up all descriptors.
         """
         self.stopping = True
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, self.listener.fileno(), inheritable=False)
-        os.close(null)
+        with contextlib.suppress(OSError):  # the application may have closed either
+            os.dup2(self.no_listener, self.listener.fileno(), inheritable=False)
         if os.getppid() != self.settings["master"]:
             self._end_in_time()
 

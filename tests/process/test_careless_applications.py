@@ -47,6 +47,15 @@ def application(environ, start_response):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     elif what == "/close":
         os.closerange(3, 256)
+    elif what == "/hoard-and-quit":
+        hoard = []
+        try:
+            while True:
+                hoard.append(os.open("/", os.O_RDONLY))
+        except OSError:
+            os.kill(os.getpid(), signal.SIGQUIT)
+        for number in hoard:
+            os.close(number)
     elif what == "/fork" or what == "/fork-write":
         child = os.fork()
         write = start_response("200 OK", headers)
@@ -122,6 +131,14 @@ def test_signal_handlers_are_taken_back(daemon: Daemon) -> None:
     worker.wait_exit()
     worker.close()
     assert int(daemon.get("/pid").body) != pid
+
+
+def test_a_worker_without_a_free_descriptor_stops_as_it_should(daemon: Daemon) -> None:
+    serve(daemon, rlimit_files=64)
+    answer = daemon.get("/hoard-and-quit")
+    assert answer.status == 200
+    daemon.wait_log(rf"child {int(answer.body)} exited with code 0 ")
+    assert daemon.get("/pid").body != answer.body
 
 
 def test_closed_descriptors_cost_one_request_and_say_why(daemon: Daemon) -> None:
