@@ -268,6 +268,12 @@ class Generation:
         self._hand_over_access_log()
         self._dialogue.tell_left_out(now)
 
+    def hear_newborns(self, now: float) -> None:
+        """Hear those workers that were ordered and have not yet said who they are."""
+        for child in self.children:
+            if not child.pid:
+                self._hear_child(child, now)
+
     def bury(self, end: processes.End, now: float) -> bool:
         """A child of the master has ended; False if it was none of these."""
         if self.templates.bury(end, now):

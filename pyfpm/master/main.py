@@ -159,7 +159,7 @@ class Master:
 
     def _reconcile(self, now: float) -> None:
         self._oom_kills.look(now)
-        for end in processes.reap(self._oom_kills, now):
+        for end in processes.reap(self._oom_kills, now, lambda pid: self._hear_newborns(pid, now)):
             self._bury(end, now)
         if self.phase is Phase.TERMINATING:
             grace = self._daemon.settings.process_control_timeout
@@ -184,6 +184,18 @@ class Master:
         self._daemon.keep_monitor(now)
         self._verbs.reconcile()
         self._control.reconcile(now)
+
+    def _hear_newborns(self, pid: int, now: float) -> None:
+        """A process that nobody knows has ended: perhaps a worker whose first word is still unread.
+
+        It can be believed only before it is reaped: no later look could tell whose child it was.
+        """
+        pools = self._daemon.all_pools()
+        if any(pool.has_worker(pid) for pool in pools):
+            return
+        for pool in pools:
+            with self._guarded():
+                pool.hear_newborns(now)
 
     def _bury(self, end: processes.End, now: float) -> None:
         if any(pool.bury(end, now) for pool in self._daemon.all_pools()):

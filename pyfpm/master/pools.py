@@ -184,6 +184,14 @@ class Pool:
         for generation in self.generations():
             generation.press(number, now)
 
+    def has_worker(self, pid: int) -> bool:
+        return any(generation.children.with_pid(pid) is not None for generation in self.generations())
+
+    def hear_newborns(self, now: float) -> None:
+        """Hear those workers that were ordered and have not yet said who they are."""
+        for generation in self.generations():
+            generation.hear_newborns(now)
+
     def bury(self, end: End, now: float) -> bool:
         """A child of the master has ended; False if it was none of this pool's."""
         for generation in self.generations():

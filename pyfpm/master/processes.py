@@ -14,6 +14,8 @@ import signal
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyfpm.master.oom import OomKills
 
 
@@ -95,14 +97,16 @@ class End(NamedTuple):
         return os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else 0
 
 
-def reap(oom_kills: OomKills, now: float) -> list[End]:
-    """Every child that has ended since the last call, adopted orphans included."""
+def reap(oom_kills: OomKills, now: float, before: Callable[[int], None]) -> list[End]:
+    """Every child that has ended since the last call, adopted orphans included.
+
+    `before` is called with the pid of each while it is a zombie, and can still be confirmed.
+    """
     ended = []
     with contextlib.suppress(ChildProcessError):
-        while True:
-            pid, status, usage = os.wait4(-1, os.WNOHANG)
-            if pid == 0:
-                break
+        while (zombie := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            before(zombie.si_pid)
+            pid, status, usage = os.wait4(zombie.si_pid, 0)
             end = End(pid, status, usage.ru_maxrss * 1024)
             ended.append(end._replace(oom=oom_kills.take(now)) if end.by == signal.SIGKILL else end)
     return ended

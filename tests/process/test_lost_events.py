@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.harness.fcgi_client import Connection, get_parameters, request_bytes
 from tests.harness.load import Load
 from tests.harness.reloads import in_hand, reload, report, version, wait_report, write_site
 from tests.harness.waits import watching
@@ -101,3 +104,18 @@ def test_a_refused_reload(careless: Daemon) -> None:
     assert version(careless) == "one"
     assert report(careless).generation == 1
     assert careless.stop(signal.SIGTERM) == 0
+
+
+def test_a_worker_that_is_born_and_dies_between_two_looks(careless: Daemon) -> None:
+    careless.add_pool("www", {"pm.max_children": 4})
+    careless.start()
+    careless.expect(r"exited on signal 11 \(SIGSEGV.*\) .* in the middle of \"GET /kill\?signal=11\"")
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Connection(careless.address())) for _ in range(40)]
+        for client in clients:
+            client.send(request_bytes(get_parameters("/kill", "signal=11")))
+        for client in clients:
+            assert client.receive().ended is None
+    assert careless.get("/pid").status == 200
+    assert careless.stop(signal.SIGQUIT) == 0
+    assert len(re.findall("exited on signal 11", careless.log.read())) == 40
