@@ -18,9 +18,9 @@ import pytest
 
 from pyfpm.logs.error_log import ErrorLog
 from pyfpm.master import logfiles, trusted
-from pyfpm.master.daemon import open_pool_log
 from pyfpm.master.listeners import Terms, apply_ownership, open_listener
 from pyfpm.master.logfiles import open_error_log
+from pyfpm.master.resources import error_log_of
 from tests.harness.interpreters import AS_ROOT, POOL_USER
 from tests.unit.config.conftest import folder
 from tests.unit.config.reading import GOOD_POOL, Folder
@@ -209,7 +209,7 @@ def test_a_pools_log_that_its_user_gives_another_name_stops_nobody(
     own.chmod(0o400)
     (settings,) = folder.read(pool_text(own)).pools
     log = ErrorLog(clock=lambda: 0.0)
-    assert open_pool_log(settings, log) is None
+    assert error_log_of(settings, log) is None
 
 
 def test_a_pools_log_is_no_order_to_the_kernel(folder: Folder, tenants: Path) -> None:
