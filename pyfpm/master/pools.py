@@ -45,8 +45,8 @@ class Pool:
     """One pool, from the start or reload that brings it until its last worker has gone after one that has it no more.
 
     `Daemon.open_pool` makes it, with listeners and logs open and nobody in it. Then it is told: `reconcile` at every
-    turn, `bury` what has ended, `roll` to have new code, and at last `finish`, `leave` or `terminate`. What `is_gone` is
-    to be closed.
+    turn, `bury` what has ended, `roll` to have new code, and at last `finish`, `leave` or `terminate`. When nobody is
+    left (`is_gone`), whoever has it closes it.
     """
 
     def __init__(self, settings: PoolSettings, resources: PoolResources, backlog: Backlog) -> None:
