@@ -13,7 +13,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pyfpm import catalogue
@@ -24,15 +24,12 @@ from pyfpm.master import deadlines
 from pyfpm.master.check import Check
 from pyfpm.master.daemon import Daemon, manner_of
 from pyfpm.master.job import REFUSED, Job, Outcome, Roll, note_of
-from pyfpm.master.listeners import Listener, Terms, apply_ownership, open_listener
-from pyfpm.master.logfiles import open_error_log
+from pyfpm.master.listeners import Terms, apply_ownership
+from pyfpm.master.openings import Opened, open_all
 from pyfpm.master.reason import Reason
-from pyfpm.master.resources import Doors, adapt_resources
 
 if TYPE_CHECKING:
-    from pyfpm.config.directives import GlobalSettings, PoolSettings
-    from pyfpm.config.values import Address
-    from pyfpm.logs.error_log import ErrorLog, Sink
+    from pyfpm.config.directives import GlobalSettings
     from pyfpm.master.control import Request
     from pyfpm.master.pools import Pool
 
@@ -159,25 +156,20 @@ class Reloads:
         for finding in findings:
             self._log_outcome(finding)
         refused = {finding.pool for finding in findings}
-        self._note_refusals(refused, findings)
         job.outcomes += findings
         self._plan(job, refused, now)
+        self._note_refusals(refused, findings)
 
     def _plan(self, job: Job, refused: set[str], now: float) -> None:
         """Open all that has to be opened, then decide what becomes of each pool. StartError refuses everything."""
         assert job.configuration is not None
-        wanted = {settings.name: settings for settings in job.configuration.pools}
-        chosen = job.names or tuple(dict.fromkeys([*wanted, *(pool.name for pool in self._daemon.pools)]))
-        chosen = tuple(name for name in chosen if name not in refused)
-        opened = _Opened(self._log, *self._listeners_set_free(chosen, wanted))
-        with contextlib.ExitStack() as undo:
-            undo.callback(opened.close)
-            self._open_all(job, chosen, wanted, opened)
-            undo.pop_all()
-        opened.keep()
-        spared = not job.names and not job.everything and not self._changes_measuring(job.configuration.global_)
+        new = job.configuration.global_
+        wanted = [settings.name for settings in job.configuration.pools]
+        chosen = set(job.names or [*wanted, *(pool.name for pool in self._daemon.pools)]) - refused
+        opened = open_all(self._daemon, job.configuration, chosen, is_whole=not job.names)
+        spared = not job.names and not job.everything and not self._changes_measuring(new)
         if not job.names:
-            self._adopt_global_settings(job, job.configuration.global_, opened)
+            self._adopt_global_settings(job, new, opened)
         for pool in opened.new:
             self._take_in(job, pool)
         for gone in [pool for pool in self._daemon.pools if pool.name in chosen and pool.name not in wanted]:
@@ -185,55 +177,11 @@ class Reloads:
         self._decide_rolls(job, opened.rolls, spared)
         job.asked_since = now
 
-    def _listeners_set_free(
-        self, chosen: tuple[str, ...], wanted: dict[str, PoolSettings]
-    ) -> tuple[list[Listener], list[Listener]]:
-        """Listeners of pools that go or move, which others may take over: a pool that is renamed, most often.
-
-        Those where the monitor answers are apart: they do not block, and a worker's must.
-        """
-        mine: list[Listener] = []
-        for_status: list[Listener] = []
-        for pool in [pool for pool in self._daemon.pools if pool.name in chosen]:
-            new, old = wanted.get(pool.name), pool.settings
-            if new is None or new.listen != old.listen:
-                mine.append(pool.resources.listener)
-            if pool.resources.status_listener and (new is None or new.pm_status_listen != old.pm_status_listen):
-                for_status.append(pool.resources.status_listener)
-        return mine, for_status
-
-    def _open_all(self, job: Job, chosen: tuple[str, ...], wanted: dict[str, PoolSettings], opened: _Opened) -> None:
-        assert job.configuration is not None
-        global_ = self._daemon.settings if job.names else job.configuration.global_
-        doors = Doors(opened.listen, opened.listen_for_status)
-        for settings in [wanted[name] for name in chosen if name in wanted]:
-            pool = self._daemon.pool(settings.name)
-            if pool is None:
-                opened.new.append(self._daemon.open_pool(settings, global_, doors))
-            else:
-                resources = adapt_resources(pool.resources, pool.settings, settings, self._log, doors)
-                opened.rolls.append(Roll(pool, settings, resources))
-        if not job.names:
-            self._open_for_all(global_, opened)
-
-    def _open_for_all(self, new: GlobalSettings, opened: _Opened) -> None:
-        """What is not one pool's: the listener of the monitor, the error log."""
-        old, sink = self._daemon.settings, self._log.sink
-        if new.status_listen is not None and new.status_listen != old.status_listen:
-            opened.status_listener = open_listener(new.status_listen, Terms(), [], self._log, patient=False)
-        # Standard error, by -O or on a terminal, stays what it is whatever error_log says.
-        if new.error_log != old.error_log and sink is not None and not sink.is_stderr:
-            try:
-                opened.error_log = open_error_log(new.error_log)
-            except OSError as error:
-                text = f"failed to open error_log ({new.error_log}): {error.strerror}"
-                raise StartError(catalogue.LOG_NOT_OPENED, text) from error
-
     def _changes_measuring(self, new: GlobalSettings) -> bool:
         """Whether workers measure what requests cost is decided when their template starts."""
         return (new.status_listen is None) != (self._daemon.settings.status_listen is None)
 
-    def _adopt_global_settings(self, job: Job, new: GlobalSettings, opened: _Opened) -> None:
+    def _adopt_global_settings(self, job: Job, new: GlobalSettings, opened: Opened) -> None:
         daemon, old = self._daemon, self._daemon.settings
         if (new.pid, new.control) != (old.pid, old.control):
             self._log.warning(catalogue.MASTER_NOT_FOUND, NOT_FOUND)
@@ -380,47 +328,3 @@ class Reloads:
         following = self._next.pop(True, None) or self._next.pop(False, None)  # the master's goes first
         if following is not None:
             self._begin(following, now)
-
-
-@dataclass
-class _Opened:
-    """What a reload has opened before it changed anything. Listeners that are `free` may be taken over."""
-
-    log: ErrorLog
-    free: list[Listener]
-    free_for_status: list[Listener]
-    new: list[Pool] = field(default_factory=list)
-    rolls: list[Roll] = field(default_factory=list)
-    taken: list[tuple[Listener, Listener]] = field(default_factory=list)  # whose it was, whose it is to be
-    status_listener: Listener | None = None
-    error_log: Sink | None = None
-
-    def listen(self, address: Address, terms: Terms) -> Listener:
-        """A listener at this address: one that is free already, or a new one."""
-        return self._listen_at(address, terms, self.free)
-
-    def listen_for_status(self, address: Address, terms: Terms) -> Listener:
-        """The same for where the monitor answers."""
-        return self._listen_at(address, terms, self.free_for_status)
-
-    def _listen_at(self, address: Address, terms: Terms, free: list[Listener]) -> Listener:
-        for old in free:
-            if old.address == address:
-                new = Listener(old.socket.dup(), address, inherited=True, file=old.file)
-                self.taken.append((old, new))
-                return new
-        return open_listener(address, terms, [], self.log, patient=False)
-
-    def keep(self) -> None:
-        """It is decided: who took over a listener has the say over its file, and who had it no more."""
-        for old, new in self.taken:
-            new.inherited, old.inherited = old.inherited, True
-
-    def close(self) -> None:
-        for pool in self.new:
-            pool.close()
-        for roll in self.rolls:
-            roll.close()
-        for one in (self.status_listener, self.error_log):
-            if one is not None:
-                one.close()
