@@ -15,6 +15,7 @@ SHARED = {
     "catalogue",
     "errors",
     "messages",
+    "packets",
     "scoreboard",
     "facts",
     "histogram",
@@ -26,17 +27,18 @@ SHARED = {
 # Who may import whom; everybody may import from his own folder. "gateway.events" style names narrow it to one module.
 ALLOWED = {
     "__main__": {"cli"},
-    "cli": {"config", "master", "logs", "status", "messages", "catalogue", "errors", "fork", "__init__"},
+    "cli": {"config", "master", "logs", "status", "messages", "packets", "catalogue", "errors", "fork", "__init__"},
     "master": {"config", "logs", "status", *SHARED},
     "bootstrap": {"template", "monitor"},
-    "monitor": {"protocols", "status", "messages", "scoreboard", "fork", "kernel", "catalogue", "errors"},
-    "template": {"worker", "messages", "scoreboard", "fork", "kernel", "catalogue", "errors"},
+    "monitor": {"protocols", "status", "messages", "packets", "scoreboard", "fork", "kernel", "catalogue", "errors"},
+    "template": {"worker", "messages", "packets", "scoreboard", "fork", "kernel", "catalogue", "errors"},
     "worker": {
         "protocols",
         "gateway",
         "status",
         "logs",
         "messages",
+        "packets",
         "scoreboard",
         "histogram",
         "fork",
@@ -49,6 +51,7 @@ ALLOWED = {
     "config": {"catalogue", "errors"},
     "logs": {"catalogue", "errors"},
     "status": {"scoreboard", "facts", "histogram", "errors"},
+    "packets": {"messages", "errors"},
     "messages": {"errors"},
     "scoreboard": {"facts", "histogram"},
     "facts": {"histogram"},
@@ -62,8 +65,8 @@ ALLOWED = {
 }
 # What runs on the pool's interpreter: the standard library alone, and Python 3.9.
 FOR_POOLS = (
-    "bootstrap", "template", "worker", "gateway", "protocols", "messages", "scoreboard", "facts", "histogram", "fork",
-    "kernel", "errors", "catalogue",
+    "bootstrap", "template", "worker", "gateway", "protocols", "messages", "packets", "scoreboard", "facts",
+    "histogram", "fork", "kernel", "errors", "catalogue",
 )  # fmt: skip
 FOR_POOLS_TOO = (
     "logs/access_log.py", "logs/access_codes.py", "logs/timestamp.py", "logs/__init__.py", "__init__.py",
