@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pyfpm import catalogue, messages
+from pyfpm import catalogue, messages, packets
 from pyfpm.master import deadlines, processes
 from pyfpm.master.backoff import YOUNG, died_young
 from pyfpm.master.children import Child, Children
@@ -244,7 +244,7 @@ class Generation:
                 continue
             child = Child(socket.socket(fileno=mailbox), now, pid, pidfd, pipes, slot=slot, ready=True)
             child.speaker = messages.Speaker.INHERITED_WORKER
-            messages.refuse_descriptors(child.channel)
+            packets.refuse_descriptors(child.channel)
             # Their scoreboard is not known here: "idle" makes a request to leave be repeated until they do.
             self.scoreboard.show(slot, IDLE)
             self.children.add(child)
@@ -502,7 +502,7 @@ class Generation:
     def _post(self, child: Child, message: messages.Message) -> bool:
         """Put a message in a worker's mailbox and make it look; False when the mailbox is full or closed."""
         try:
-            messages.send(child.channel, message)
+            packets.send(child.channel, message)
         except OSError:
             return False
         processes.send_signal(child.pidfd, signal.SIGUSR1)

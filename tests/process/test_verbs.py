@@ -15,7 +15,7 @@ import pytest
 from click import Context
 from click.testing import CliRunner
 
-from pyfpm import messages
+from pyfpm import messages, packets
 from pyfpm.cli.main import command
 from pyfpm.fork import fork_child
 from pyfpm.messages import Ask, Verb
@@ -370,7 +370,7 @@ def test_who_has_asked_may_leave(served: Daemon) -> None:
     with request_in_hand(served):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as gone:
             gone.connect(str(socket_of(served)))
-            messages.send(gone, Ask(Verb.QUIT, 0))
+            packets.send(gone, Ask(Verb.QUIT, 0))
         served.wait_log("Finishing ...")
         served.gate.release()
     assert served.wait_exit() == 0
