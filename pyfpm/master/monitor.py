@@ -204,7 +204,7 @@ def _facts_of(pool: Pool) -> tuple[object, ...]:
 
 
 def _describe(pool: Pool, boards: list[int]) -> str:
-    """See monitor/picture.py."""
+    """See monitor/shown.py."""
     settings = pool.settings
     return json.dumps(
         {
