@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Self
 
-    from pyfpm.cli.daemon import Options
+    from pyfpm.cli.options import Options
 
 # What connect(2) says when nobody of ours is there, though a master may run all the same.
 _NOBODY_THERE = (errno.ENOENT, errno.ECONNREFUSED, errno.EPROTOTYPE, errno.ENOTSOCK, errno.ENAMETOOLONG, errno.ENOTDIR)

@@ -74,7 +74,7 @@ class Monitor:
 
     def reconcile(self, pools: list[Pool], listener: socket.socket | None, user: str, now: float) -> None:
         """Have one where there is anything to answer; show it what has changed. `listener` is the one for all pools."""
-        is_wanted = listener is not None or any(pool.common.status_listener for pool in pools)
+        is_wanted = listener is not None or any(pool.resources.status_listener for pool in pools)
         if self._process is None:
             if is_wanted and self._streak.allows(now):
                 self._start(user, now)
@@ -183,8 +183,8 @@ class Monitor:
             boards = [self._number_of(generation.scoreboard) for generation in pool.generations()]
             yield pool, messages.ShowPool(self._number_of(pool), text=_describe(pool, boards))
         for pool in pools:
-            if pool.common.status_listener is not None:
-                own = pool.common.status_listener.socket
+            if pool.resources.status_listener is not None:
+                own = pool.resources.status_listener.socket
                 numbers = self._number_of(own), self._number_of(pool)
                 yield own, messages.ShowListener(*numbers, descriptors=(own.fileno(),))
         if listener is not None:
@@ -200,7 +200,7 @@ class Monitor:
 
 def _facts_of(pool: Pool) -> tuple[object, ...]:
     """What of a pool the monitor would have to be told if it changed."""
-    return pool, pool.settings, pool.common.status_listener, *pool.generations()
+    return pool, pool.settings, pool.resources.status_listener, *pool.generations()
 
 
 def _describe(pool: Pool, boards: list[int]) -> str:

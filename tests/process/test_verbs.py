@@ -12,6 +12,7 @@ import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from click import Context
 from click.testing import CliRunner
 
 from pyfpm import messages, packets
@@ -61,6 +62,7 @@ def begin(daemon: Daemon, *arguments: str) -> subprocess.Popen[str]:
 def as_user(uid: int, daemon: Daemon, *arguments: str) -> Outcome:
     """A verb, by another user. In a fork and not a new interpreter: his may not be able to read ours."""
     reader, writer = os.pipe()
+    command.get_command(Context(command), arguments[0])  # imported as the daemon's user, who can
 
     def life() -> None:
         os.setgroups([])

@@ -32,7 +32,7 @@ class PoolOfATest:
 
     def __post_init__(self) -> None:
         self.boards.append(Scoreboard.create(self.name, 1))
-        self.common = SimpleNamespace(status_listener=None)
+        self.resources = SimpleNamespace(status_listener=None)
         self.settings = SimpleNamespace(
             app="a:b", pm_status_path=None, ping_path=None, ping_response="", listen_allowed_clients=()
         )
