@@ -19,20 +19,20 @@ import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pyfpm import catalogue, messages
+from pyfpm import catalogue, messages, packets
 from pyfpm.master import deadlines, processes
 from pyfpm.master.backoff import YOUNG, died_young
 from pyfpm.master.children import Child, Children
 from pyfpm.master.dialogue import Dialogue, reason_of
 from pyfpm.master.failures import Failures
 from pyfpm.master.lifecycle import Phase, is_harsher, pressure
-from pyfpm.master.orders import order_worker
 from pyfpm.master.overtime import Overtime
 from pyfpm.master.reason import Reason
 from pyfpm.master.sizing import Census
 from pyfpm.master.spawn import Spawned, start_template, trace_signal
 from pyfpm.master.tally import Tally
 from pyfpm.master.templates import Templates
+from pyfpm.master.worker_order import order_worker
 from pyfpm.scoreboard import IDLE, IN_REQUEST, READING, Scoreboard
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ class Generation:
                 continue
             child = Child(socket.socket(fileno=mailbox), now, pid, pidfd, pipes, slot=slot, ready=True)
             child.speaker = messages.Speaker.INHERITED_WORKER
-            messages.refuse_descriptors(child.channel)
+            packets.refuse_descriptors(child.channel)
             # Their scoreboard is not known here: "idle" makes a request to leave be repeated until they do.
             self.scoreboard.show(slot, IDLE)
             self.children.add(child)
@@ -322,7 +322,7 @@ class Generation:
                         child.ready, child.since, child.main_thread = True, now, message.main_thread
                 case messages.LoadFailed():
                     child.reason = reason_of(message)
-                case messages.Leaving():
+                case messages.Outlived():
                     if not child.outlived:  # by pm.max_lifetime, a moment before
                         self._let_outlive(child, message.text)
                 case messages.Said():
@@ -478,7 +478,7 @@ class Generation:
     def _post(self, child: Child, message: messages.Message) -> bool:
         """Put a message in a worker's mailbox and make it look; False when the mailbox is full or closed."""
         try:
-            messages.send(child.channel, message)
+            packets.send(child.channel, message)
         except OSError:
             return False
         processes.send_signal(child.pidfd, signal.SIGUSR1)

@@ -20,13 +20,13 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyfpm import catalogue, kernel, messages
+from pyfpm import catalogue, kernel, messages, packets
 from pyfpm.errors import StartError
 from pyfpm.fork import fork_child
+from pyfpm.installed import BOOTSTRAP
 from pyfpm.master import processes
 from pyfpm.master.accounts import primary_group_of, uid_of
 from pyfpm.master.backoff import Streak
-from pyfpm.master.spawn import BOOTSTRAP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,7 +166,7 @@ class Monitor:
                 _send(channel, message)
                 self._shown[number] = essence
         for key, number in [one for one in self._numbers.items() if one[0] not in kept]:
-            messages.send(channel, messages.Forget(number))
+            packets.send(channel, messages.Forget(number))
             del self._numbers[key]
             self._shown.pop(number, None)
 
@@ -204,7 +204,7 @@ def _facts_of(pool: Pool) -> tuple[object, ...]:
 
 
 def _describe(pool: Pool, boards: list[int]) -> str:
-    """See monitor/picture.py."""
+    """See monitor/shown.py."""
     settings = pool.settings
     return json.dumps(
         {
@@ -221,11 +221,11 @@ def _describe(pool: Pool, boards: list[int]) -> str:
 def _send(channel: socket.socket, message: messages.Message) -> None:
     """Send a message; a scoreboard as a descriptor of its own that can only read."""
     if not isinstance(message, messages.ShowBoard):
-        messages.send(channel, message)
+        packets.send(channel, message)
         return
     reader = os.open(f"/proc/self/fd/{message.descriptors[0]}", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        messages.send(channel, messages.ShowBoard(*message.numbers, text=message.text, descriptors=(reader,)))
+        packets.send(channel, messages.ShowBoard(*message.numbers, text=message.text, descriptors=(reader,)))
     finally:
         os.close(reader)
 
@@ -234,7 +234,7 @@ def _spawn(user: str, now: float) -> _Process:
     """Fork and exec our own interpreter. It drops to `user` itself, when it has loaded its modules."""
     uid, gid = (uid_of(user), primary_group_of(user)) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
     with contextlib.ExitStack() as undo:
-        ours, theirs = messages.socket_pair()
+        ours, theirs = packets.socket_pair()
         undo.callback(ours.close)
         # Neither end may wait: the monitor not for us to read, and we not for it.
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -260,7 +260,7 @@ def _become_monitor(arguments: list[str], channel: int, stderr: int) -> None:
     os.set_inheritable(channel, True)
     os.chdir("/")
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    os.execve(sys.executable, [sys.executable, "-I", str(BOOTSTRAP), *arguments], environment)
+    os.execve(sys.executable, [sys.executable, "-I", BOOTSTRAP, *arguments], environment)
 
 
 def _last_words(stderr: int) -> str:

@@ -15,20 +15,17 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-import pyfpm
-from pyfpm import catalogue, kernel, messages
+from pyfpm import catalogue, kernel, messages, packets
 from pyfpm.config.directives import PoolSettings
 from pyfpm.config.values import NO_SIGNAL
 from pyfpm.errors import StartError
 from pyfpm.fork import EXIT_INTERNAL, fork_child, leave
+from pyfpm.installed import BOOTSTRAP
 from pyfpm.master.accounts import Identity, identity_of
 from pyfpm.master.privileges import become
 from pyfpm.scoreboard import Scoreboard
 
-PACKAGE = Path(pyfpm.__file__).resolve().parent
-BOOTSTRAP = PACKAGE / "bootstrap.py"
 # What service managers tell their main process is not for a pool, even where `clear_env = no`.
 _MASTERS_OWN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
@@ -86,7 +83,7 @@ def start_template(
     """
     identity = identity_of(settings)
     with contextlib.ExitStack() as undo, contextlib.ExitStack() as handed_over:
-        ours, theirs = messages.socket_pair()
+        ours, theirs = packets.socket_pair()
         undo.callback(ours.close)
         handed_over.callback(theirs.close)
         stdout, their_stdout = os.pipe()
@@ -112,7 +109,7 @@ def start_template(
         descriptors = (listener.fileno(), scoreboard.descriptor, bell)
         greeting = messages.Greeting(text=json.dumps(record), descriptors=descriptors)
         # Before the fork: the socket's buffer keeps it until the new interpreter reads it.
-        messages.send(ours, greeting)
+        packets.send(ours, greeting)
         environment = environment_of(settings, identity, os.environ)
         pid = fork_child(lambda: _become_template(settings, identity, environment, theirs, their_stdout, their_stderr))
         # Nobody else reaps: the pid is its own until the master has taken notice of its end.
@@ -144,9 +141,9 @@ def _become_template(
         kernel.die_with_parent(signal.SIGTERM)
         step = f"run {python}"
         arguments = ["template", str(channel.fileno()), settings.name, kernel.TITLE_FILLER]
-        os.execve(python, [python, str(BOOTSTRAP), *arguments], environment)
+        os.execve(python, [python, BOOTSTRAP, *arguments], environment)
     except (OSError, StartError) as error:
         with contextlib.suppress(OSError):
             text = f"the template cannot {step}: {error}"
-            messages.send(channel, messages.LoadFailed(catalogue.TEMPLATE_CANNOT, text=text))
+            packets.send(channel, messages.LoadFailed(catalogue.TEMPLATE_CANNOT, text=text))
         leave(EXIT_INTERNAL)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 
-from pyfpm import messages
+from pyfpm import messages, packets
 from pyfpm.errors import MessageError
 
 TYPE_CHECKING = False
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pyfpm.catalogue import Code
 
-DEBUG, NOTICE, WARNING, ERROR = range(1, 5)  # the levels of logs.error_log, which workers do not load
+DEBUG, NOTICE, WARNING, ERROR = range(1, 5)  # the levels of logs.events, which workers do not load
 PATIENCE_MS = 10_000
 
 
@@ -37,7 +37,7 @@ class Mailbox:
         try:
             while True:
                 try:
-                    messages.send(self._channel, message)
+                    packets.send(self._channel, message)
                     return
                 except BlockingIOError:
                     poll = select.poll()
@@ -66,7 +66,7 @@ class Mailbox:
         given_up = None
         while True:
             try:
-                received = messages.receive(self._channel, messages.Speaker.MASTER_POSTS)
+                received = packets.receive(self._channel, messages.Speaker.MASTER_POSTS)
             except BlockingIOError:
                 return given_up
             except (OSError, MessageError):

@@ -12,9 +12,9 @@ import socket
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
-from pyfpm import messages
+from pyfpm import messages, packets
 from pyfpm.messages import Ask, Progress, Verb, Verdict
-from pyfpm.status.reports import PoolReport, read_report
+from pyfpm.status.reports import PoolReport, read_status
 from tests.harness.fcgi_client import Connection, get_parameters, request_bytes
 from tests.harness.waits import PATIENCE, Deadline, title_of
 
@@ -65,12 +65,12 @@ class Question:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(PATIENCE)
         self._socket.connect(str(daemon.pid_file.with_suffix(".sock")))
-        messages.send(self._socket, Ask(verb, messages.EVERYTHING if everything else 0, text="\n".join(pools)))
+        packets.send(self._socket, Ask(verb, messages.EVERYTHING if everything else 0, text="\n".join(pools)))
 
     def answer(self) -> Outcome:
         progress: list[str] = []
         with self._socket:
-            while received := messages.receive(self._socket, messages.Speaker.MASTER_ANSWERS):
+            while received := packets.receive(self._socket, messages.Speaker.MASTER_ANSWERS):
                 message = received[0]
                 if isinstance(message, Verdict):
                     return Outcome(message.code, "\n".join(progress), message.text)
@@ -91,7 +91,8 @@ def reload(daemon: Daemon, *pools: str, everything: bool = False) -> Outcome:
 
 def report(daemon: Daemon, pool: str = "www") -> PoolReport:
     """The pool's line of `pyfpm status --json`."""
-    return read_report(ask(daemon, Verb.STATUS, pool).progress)
+    pools, _ = read_status([ask(daemon, Verb.STATUS, pool).progress])
+    return pools[0]
 
 
 def wait_report(daemon: Daemon, wanted: Callable[[PoolReport], bool], pool: str = "www") -> PoolReport:
