@@ -7,13 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from pyfpm import messages
 from pyfpm.logs.error_log import ErrorLog
 from pyfpm.master import reload
 from pyfpm.master.control import Request
 from pyfpm.master.job import ELSEWHERE
 from pyfpm.master.reload import Reloads
 from pyfpm.messages import Message, Verb, Verdict
+from pyfpm.packets import Sender
 
 
 class Desk:
@@ -33,7 +33,7 @@ class Desk:
         self.reloads = Reloads(cast("Any", daemon))
 
     def ask(self) -> None:
-        self.reloads.request(100.0, by=Request(Verb.RELOAD, messages.Sender(1, 0, 0), 100.0, self.said.append))
+        self.reloads.request(100.0, by=Request(Verb.RELOAD, Sender(1, 0, 0), 100.0, self.said.append))
 
 
 @pytest.fixture
