@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import math
 import os
 import signal
 import socket
@@ -22,9 +21,11 @@ from typing import TYPE_CHECKING
 
 from pyfpm import catalogue, messages
 from pyfpm.master import deadlines, processes
-from pyfpm.master.backoff import YOUNG, died_young
+from pyfpm.master.backoff import YOUNG
+from pyfpm.master.bell import Bell
 from pyfpm.master.children import Child, Children
 from pyfpm.master.dialogue import Dialogue, reason_of
+from pyfpm.master.endings import Ending, judge
 from pyfpm.master.failures import Failures
 from pyfpm.master.lifecycle import Phase, is_harsher, pressure
 from pyfpm.master.orders import order_worker
@@ -47,10 +48,6 @@ if TYPE_CHECKING:
     from pyfpm.master.loop import Loop
 
 RETRY_ORDER = 0.05  # seconds; a template that is busy with its orders is asked again then
-# A tenant can ring as often as it likes; it is heard so often at most.
-BELL_PAUSE = 0.005
-# More than a pipe holds by default. What is left, if a tenant has made the pipe larger, is heard after the pause.
-BELL_READ = 65536
 
 
 @dataclass
@@ -80,6 +77,12 @@ class Common:
 
 
 class Generation:
+    """The processes of one loading, and what the master holds of them.
+
+    A pool makes one at its start, one for each reload and one for its stand-in. It lives until its last process is
+    buried: `close` is called once `is_gone`.
+    """
+
     def __init__(self, number: int, settings: PoolSettings, common: Common, alarm_below: int = 0) -> None:
         self.number = number
         self.settings = settings
@@ -88,9 +91,7 @@ class Generation:
             # Twice the maximum: those that finish a request while they leave keep their slots.
             self.scoreboard = Scoreboard.create(self.name, 2 * settings.pm_max_children + settings.reload_surge)
             undo.callback(self.scoreboard.close)
-            # Not an eventfd: O_NONBLOCK belongs to an open file, so a tenant that shares it could make us wait. Of a
-            # pipe the end that is read is the master's alone.
-            self._bell, self._bell_rope = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            self._bell = Bell(common.loop)
             undo.pop_all()
         self.children = Children(self.scoreboard.slots)
         self.tally = Tally()
@@ -107,10 +108,8 @@ class Generation:
         )
         self._worker_failures = Failures(self.name, common.log)
         self._alarm_below = alarm_below
-        self._deaf_until: float | None = None
         self._wanted = 0  # workers that are to be started and could not be ordered yet
         self._dismissed = False
-        common.loop.watch(self._bell, self._on_bell)
 
     # ── how it is ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -183,7 +182,7 @@ class Generation:
 
     def next_due(self, now: float) -> float:
         """When something is to be done that no event will remind of."""
-        due = min(math.inf if self._deaf_until is None else self._deaf_until, self._overtime.next_due(now))
+        due = min(self._bell.next_due(), self._overtime.next_due(now))
         if self._dismissed or not self._wanted:
             return due
         if self.templates.has_loaded:
@@ -259,7 +258,7 @@ class Generation:
         """Time limits, and messages that could not be delivered: what no event brings."""
         if self._dismissed:
             self.templates.end(signal.SIGTERM, now)
-        self._listen_again(now)
+        self._bell.listen_again(now)
         self._give_up_the_late(now)
         self._give_up_silent_peers(now)
         self._overtime.look_after(now)
@@ -287,9 +286,7 @@ class Generation:
     def close(self) -> None:
         """It is gone, and so is what the master held of it."""
         self._dialogue.tell_left_out()
-        self._common.loop.forget(self._bell)
-        os.close(self._bell)
-        os.close(self._bell_rope)
+        self._bell.close()
         self.scoreboard.close()
 
     def _start_template(self, preload: str) -> Spawned:
@@ -297,7 +294,7 @@ class Generation:
             self.settings,
             listener=self._common.listener.socket,
             scoreboard=self.scoreboard,
-            bell=self._bell_rope,
+            bell=self._bell.rope,
             generation=self.number,
             preload=preload,
             alarm_below=self._alarm_below,
@@ -400,30 +397,27 @@ class Generation:
         if end.by:
             self.signalled += 1
             self.scoreboard.set_mark(0)  # it may have taken up a connection that it did not come to count
-        self._forget(child, now)
         if end.by and last.stage in IN_REQUEST:
             how += f', in the middle of "{last.method} {last.uri}"'
-        if child.leaving_since is not None:
-            obeyed = not child.ready or (_obeyed(child, end) and last.stage not in IN_REQUEST)
-            self.tally.killed += not obeyed
-            if not obeyed:
+        self._forget(child, now)
+        match judge(child, end, last, lived, dismissed=self._dismissed):
+            case Ending.OBEYED:
+                if child.ready:
+                    self._worker_failures.end()  # it did start, though it had no time to grow old
+                self._log.debug(how, self.name)
+            case Ending.CUT_OFF | Ending.TIMED_OUT:
+                self.tally.killed += 1
                 self._log.warning(catalogue.WORKER_CUT_OFF, how, self.name)
-                return
-            if child.ready:
-                self._worker_failures.end()  # it did start, though it had no time to grow old
-            self._log.debug(how, self.name)
-        elif child.timed_out:
-            self.tally.killed += 1
-            self._log.warning(catalogue.WORKER_CUT_OFF, how, self.name)
-        elif not self._dismissed and (child.reason or died_young(lived, last.number)):
-            self.tally.crashed += 1
-            code = catalogue.WORKER_OUT_OF_MEMORY if end.oom else catalogue.WORKER_DIED_YOUNG
-            self._worker_failures.count(child.reason or Reason(code, how), now)
-        elif end.status == 0 or end.by == signal.SIGQUIT:
-            self._log.notice(how, self.name)
-        else:
-            self.tally.crashed += 1
-            self._log.warning(catalogue.WORKER_OUT_OF_MEMORY if end.oom else catalogue.WORKER_DIED, how, self.name)
+            case Ending.FAILED_TO_START:
+                self.tally.crashed += 1
+                young = catalogue.WORKER_OUT_OF_MEMORY if end.oom else catalogue.WORKER_DIED_YOUNG
+                self._worker_failures.count(child.reason or Reason(young, how), now)
+            case Ending.LEFT:
+                self._log.notice(how, self.name)
+            case Ending.DIED:
+                self.tally.crashed += 1
+                code = catalogue.WORKER_OUT_OF_MEMORY if end.oom else catalogue.WORKER_DIED
+                self._log.warning(code, how, self.name)
 
     def _forget(self, child: Child, now: float) -> None:
         self._overtime.forget(child, now)
@@ -487,7 +481,7 @@ class Generation:
                 child.pressed = number
                 processes.send_signal(child.pidfd, number)
 
-    # ── messages to workers, bells from them ────────────────────────────────────────────────────────────────────────
+    # ── messages to workers ────────────────────────────────────────────────────────────────────────────────────────
 
     def _hand_over_access_log(self) -> None:
         log = self._common.access_log
@@ -507,20 +501,3 @@ class Generation:
             return False
         processes.send_signal(child.pidfd, signal.SIGUSR1)
         return True
-
-    def _on_bell(self, now: float) -> None:
-        """Somebody rings: being awake is enough. Then a moment of deafness, for a tenant may ring without end."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._bell, BELL_READ)
-        self._common.loop.forget(self._bell)
-        self._deaf_until = now + BELL_PAUSE
-
-    def _listen_again(self, now: float) -> None:
-        if self._deaf_until is not None and now >= self._deaf_until:
-            self._common.loop.watch(self._bell, self._on_bell)
-            self._deaf_until = None
-
-
-def _obeyed(child: Child, end: processes.End) -> bool:
-    """Whether a worker that was asked to leave did so by itself, or by the TERM that it was sent."""
-    return end.status == 0 or (end.by == signal.SIGTERM and child.pressed is signal.SIGTERM)
