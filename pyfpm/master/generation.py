@@ -133,6 +133,12 @@ class Generation:
         return self.templates.failures.reason or self._worker_failures.reason
 
     @property
+    def has_been_tried(self) -> bool:
+        """It is in trouble, and of the workers that were on the way by then none is left that may do better."""
+        failed_at = self._worker_failures.streak.last
+        return bool(self.trouble) and not any(child.since < failed_at for child in self.children.unready())
+
+    @property
     def is_gone(self) -> bool:
         return self.templates.current is None and not len(self.children)
 
@@ -230,16 +236,19 @@ class Generation:
         self.templates.end(number, now)
         for child in self.children:
             child.leaving_since = child.leaving_since or now
-            if child.pid and (child.pressed is not number or number is signal.SIGKILL):
-                child.pressed = number
-                processes.send_signal(child.pidfd, number)
+            if child.pressed is not number or number is signal.SIGKILL:
+                self._press(child, number, now)
 
     def adopt(self, remains: Iterable[tuple[int, int, tuple[int, ...]]], now: float) -> None:
         """Take workers (pid, mailbox, pipes) that an earlier image of this master had, and start none."""
         self._dismissed = True
         for slot, (pid, mailbox, pipes) in enumerate(remains):
-            pidfd = processes.confirm_child(pid)
+            pidfd = None
+            with contextlib.suppress(OSError):  # no descriptor is left for it
+                pidfd = processes.confirm_child(pid)
             if pidfd is None:
+                for descriptor in (mailbox, *pipes):
+                    os.close(descriptor)
                 continue
             child = Child(socket.socket(fileno=mailbox), now, pid, pidfd, pipes, slot=slot, ready=True)
             child.speaker = messages.Speaker.INHERITED_WORKER
@@ -335,7 +344,7 @@ class Generation:
         for message, sender in self._dialogue.hear(child):
             match message:
                 case messages.Born():
-                    self._adopt(child, sender.pid)
+                    self._adopt(child, sender.pid, now)
                 case messages.Ready():
                     if child.pid:  # 0: it has ended already, and this is what it had to say
                         took = now - child.since
@@ -350,15 +359,18 @@ class Generation:
                     self._dialogue.log_said(child, message, now)
                 case _:
                     raise AssertionError(f"messages.PERMITTED lets a worker say {message!r}")
-        if child.channel_ended and not child.pid and self.children.in_slot(child.slot) is child:
-            if not self._dismissed:  # or its template was told to leave with the order still unread
-                unborn = Reason(catalogue.WORKER_UNBORN, "a worker died before it was born")
-                self._worker_failures.count(child.reason or unborn, now)
-            self._forget(child, now)
+        if child.channel_ended and not child.pid:
+            is_lost = self.templates.is_ending(now)  # asked first: the template may have to say why it could not fork
+            unborn = Reason(catalogue.WORKER_UNBORN, "a worker died before it was born")
+            self._lose(child, None if is_lost else child.reason or unborn, now)
 
-    def _adopt(self, child: Child, pid: int) -> None:
+    def _adopt(self, child: Child, pid: int, now: float) -> None:
         """A worker has said its first word: the kernel tells who it is, by its credentials, and whose child it is."""
-        pidfd = processes.confirm_child(pid)
+        try:
+            pidfd = processes.confirm_child(pid)
+        except OSError as error:
+            self._lose(child, Reason(catalogue.CANNOT_FORK, f"cannot keep a worker: {error}"), now)
+            return
         if pidfd is None:
             if processes.is_stranger(pid):
                 self._refuse(child, f"process {pid} is no child of this master and cannot be a worker")
@@ -380,11 +392,18 @@ class Generation:
     def _lose_order(self, failed: messages.ForkFailed, now: float) -> None:
         child = self.children.in_slot(failed.slot)
         if child is not None and not child.pid:
-            self._forget(child, now)
             why = (
                 f"{os.strerror(failed.error)} ({failed.error})" if failed.error else "the process in the middle failed"
             )
-            self._worker_failures.count(Reason(catalogue.CANNOT_FORK, f"fork() failed: {why}"), now)
+            self._lose(child, Reason(catalogue.CANNOT_FORK, f"fork() failed: {why}"), now)
+
+    def _lose(self, child: Child, failure: Reason | None, now: float) -> None:
+        """A worker that was ordered will not come; None if that is no failure of its own."""
+        if self.children.in_slot(child.slot) is not child:
+            return  # it is known already
+        if failure is not None and not self._dismissed:
+            self._worker_failures.count(failure, now)
+        self._forget(child, now)
 
     def _bury_child(self, child: Child, end: processes.End, now: float) -> None:
         self._hear_child(child, now)  # it may have left its reason behind
@@ -403,7 +422,7 @@ class Generation:
         match judge(child, end, last, lived, dismissed=self._dismissed):
             case Ending.OBEYED:
                 if child.ready:
-                    self._worker_failures.end()  # it did start, though it had no time to grow old
+                    self._worker_failures.end(child.since)  # it did start, though it had no time to grow old
                 self._log.debug(how, self.name)
             case Ending.CUT_OFF | Ending.TIMED_OUT:
                 self.tally.killed += 1
@@ -431,17 +450,21 @@ class Generation:
         for child in self.children:
             if child.ready:
                 if self._worker_failures.streak.failures and deadlines.is_late(child.since, now, YOUNG):
-                    self._worker_failures.end()
+                    self._worker_failures.end(child.since)
             elif deadlines.is_late(child.since, now, self.settings.spawn_timeout):
-                self._give_up_on(child, f"not ready within {self.settings.spawn_timeout:g} s")
+                self._give_up_on(child, f"not ready within {self.settings.spawn_timeout:g} s", now)
 
-    def _give_up_on(self, child: Child, reason: str) -> None:
+    def _give_up_on(self, child: Child, reason: str, now: float) -> None:
+        template = self.templates.current
         if child.pid:
             child.reason = child.reason or Reason(catalogue.WORKER_LATE, f"{child.label()} was {reason}")
             processes.send_signal(child.pidfd, signal.SIGKILL)
-        else:
+        elif template is not None and template.since <= child.since:
             # Ordered and never born: a template that cannot fork is of no use, and the order ends with it.
             self.templates.kill(catalogue.ORDER_LATE, f"was ordered to fork a worker, which was {reason}")
+        else:
+            # Its template has gone, and the order has not ended with that: whoever it left behind has the mailbox.
+            self._lose(child, Reason(catalogue.WORKER_UNBORN, f"a worker was {reason}, its template has gone"), now)
 
     def _give_up_silent_peers(self, now: float) -> None:
         if not self.scoreboard.has(READING):
@@ -467,7 +490,7 @@ class Generation:
     def _push_leaving(self, now: float) -> None:
         """Those that were asked to leave and have not: the same signal again where it may have been missed, or more."""
         for child in self.children:
-            if child.leaving_since is None or not child.pid:
+            if child.leaving_since is None:
                 continue
             grace = self._common.daemon.process_control_timeout
             number = pressure(Phase.FINISHING, now - child.leaving_since, grace)
@@ -478,8 +501,14 @@ class Generation:
             # QUIT once is enough for a worker in a request, which must not be interrupted again and again; one that is
             # idle can have missed it between looking at its flag and accept(2).
             if child.pressed is not number or self.scoreboard.stage(child.slot) == IDLE:
-                child.pressed = number
-                processes.send_signal(child.pidfd, number)
+                self._press(child, number, now)
+
+    def _press(self, child: Child, number: signal.Signals, now: float) -> None:
+        if child.pid:
+            child.pressed = number
+            processes.send_signal(child.pidfd, number)
+        elif number is signal.SIGKILL:
+            self._lose(child, None, now)  # ordered and never born: there is nobody to kill, or to wait for any longer
 
     # ── messages to workers ────────────────────────────────────────────────────────────────────────────────────────
 

@@ -79,6 +79,11 @@ class Pool:
         return self.current.is_serving
 
     @property
+    def has_been_tried(self) -> bool:
+        """It is known how its start goes: it serves, or it cannot."""
+        return self.can_serve or self.is_starved or self.current.has_been_tried
+
+    @property
     def has_remains(self) -> bool:
         """Workers of an earlier image of this master answer as long as ours do not."""
         return self._remains is not None and self._remains.is_serving
@@ -436,6 +441,7 @@ def close_unshared(mine: Common, others: Common) -> None:
         mine.status_listener.close()
     if mine.access_log is not None and mine.access_log is not others.access_log:
         mine.access_log.file.close()
+        mine.access_log = None  # or who leaves might be handed whatever has its number by then
     if mine.error_log is not None and mine.error_log is not others.error_log:
         mine.error_log.close()
 
