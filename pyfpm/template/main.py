@@ -51,6 +51,8 @@ def main(channel_descriptor: str, pool: str) -> None:
 
 
 class Template:
+    """A pool's application, loaded, and what its workers share: they are forked from it."""
+
     def __init__(self, channel: socket.socket, settings: dict[str, Any], descriptors: tuple[int, ...]) -> None:
         self.channel = channel
         self.settings = settings
