@@ -26,7 +26,7 @@ from pyfpm.master.backoff import YOUNG, died_young
 from pyfpm.master.children import Child, Children
 from pyfpm.master.dialogue import Dialogue, reason_of
 from pyfpm.master.failures import Failures
-from pyfpm.master.lifecycle import Phase, is_harsher, pressure
+from pyfpm.master.lifecycle import LAST_SECOND, Phase, is_harsher, pressure
 from pyfpm.master.orders import order_worker
 from pyfpm.master.overtime import Overtime
 from pyfpm.master.quota import Quota
@@ -302,7 +302,7 @@ class Generation:
             preload=preload,
             alarm_below=self._alarm_below,
             is_watched=self._common.daemon.status_listen is not None,
-            time_to_leave=self._common.daemon.process_control_timeout,
+            time_to_leave=self._common.daemon.process_control_timeout + LAST_SECOND,
         )
 
     # ── the workers ─────────────────────────────────────────────────────────────────────────────────────────────────

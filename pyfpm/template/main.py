@@ -11,13 +11,15 @@ import gc
 import json
 import os
 import signal
-import socket
 import sys
 import time
+from os import close, pipe, read, waitpid
+from signal import signal as set_handler
+from socket import socket
 
 from pyfpm import kernel, messages
 from pyfpm.errors import ApplicationError
-from pyfpm.fork import EXIT_INTERNAL, fork_child, leave
+from pyfpm.fork import EXIT_INTERNAL, flush_streams, fork_child, leave
 from pyfpm.scoreboard import Scoreboard
 from pyfpm.template.files import Files
 from pyfpm.template.leftovers import Leftovers
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 def main(channel_descriptor: str, pool: str) -> None:
     """The life of a template. It never returns: threads that an application left running must not hold it up."""
     kernel.set_title(f"pyfpm: pool {pool} template")
-    channel = socket.socket(fileno=int(channel_descriptor))
+    channel = socket(fileno=int(channel_descriptor))
     received = messages.receive(channel, messages.Speaker.MASTER_GREETS)
     if received is None or not isinstance(received[0], messages.Greeting):
         leave(EXIT_INTERNAL)
@@ -51,10 +53,10 @@ def main(channel_descriptor: str, pool: str) -> None:
 
 
 class Template:
-    def __init__(self, channel: socket.socket, settings: dict[str, Any], descriptors: tuple[int, ...]) -> None:
+    def __init__(self, channel: socket, settings: dict[str, Any], descriptors: tuple[int, ...]) -> None:
         self.channel = channel
         self.settings = settings
-        self.listener = socket.socket(fileno=descriptors[0])
+        self.listener = socket(fileno=descriptors[0])
         self.scoreboard = Scoreboard(descriptors[1], settings["slots"])
         self.bell = descriptors[2]
         self.files: Files | None = None
@@ -78,6 +80,7 @@ class Template:
             gc.disable()  # what the import leaves is frozen below: collecting meanwhile only dirties pages
             with Leftovers() as leftovers:
                 self.application = load_application(self.settings["app"])
+            set_handler(signal.SIGCHLD, signal.SIG_DFL)  # or whoever forks here may not be told how that ended
             note = "; ".join(leftovers.found)
             if note and preload == "auto":
                 # This process cannot be made clean again. The master starts another one that does not import, and what
@@ -102,7 +105,7 @@ class Template:
             if isinstance(order, messages.ForkWorker):
                 self.fork_worker(order)
                 for descriptor in order.descriptors:
-                    os.close(descriptor)
+                    close(descriptor)
             elif isinstance(order, messages.AskFiles):
                 changed = "not preloaded" if self.files is None else self.files.changed()
                 messages.send(self.channel, messages.FilesChanged(text=changed))
@@ -115,16 +118,16 @@ class Template:
         middle, for the kernel re-parents before it reports an end.
         """
         try:
-            gate_reader, gate_writer = os.pipe()
+            gate_reader, gate_writer = pipe()
         except OSError as error:
             messages.send(self.channel, messages.ForkFailed(order.slot, error.errno or 0))
             return
 
         def become_worker() -> None:
-            os.close(gate_writer)
+            close(gate_writer)
             self.channel.close()
-            os.read(gate_reader, 1)
-            os.close(gate_reader)
+            read(gate_reader, 1)
+            close(gate_reader)
             run_worker(self.settings, order, self.listener, self.bell, self.scoreboard, self.application)
 
         def leave_an_orphan() -> None:
@@ -135,16 +138,15 @@ class Template:
             except MemoryError:
                 sys.exit(errno.ENOMEM)
 
-        sys.stdout.flush()  # or what is in the buffers would be written by each of us
-        sys.stderr.flush()
+        flush_streams()  # or what is in the buffers would be written by each of us
         try:
             middle = fork_child(leave_an_orphan)
-            _, status = os.waitpid(middle, 0)
+            _, status = waitpid(middle, 0)
             if status != 0:
                 code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else EXIT_INTERNAL
                 raise OSError(0 if code == EXIT_INTERNAL else code, "the process in the middle failed")
         except OSError as error:
             messages.send(self.channel, messages.ForkFailed(order.slot, error.errno or 0))
         finally:
-            os.close(gate_writer)
-            os.close(gate_reader)
+            close(gate_writer)
+            close(gate_reader)
