@@ -1,23 +1,18 @@
-"""How to speak: every sentence between master, template, worker and operator, and the socket it travels on.
+"""What is said: every sentence between master, template, worker, monitor and operator, and who may say it when.
 
-Runs in: every process, Python 3.9 and up.
-Fails by: MessageError for anything that is not one of the sentences below; OSError from the socket.
+Runs in: every process, Python 3.9 and up.   Pure: bytes in, bytes out; the socket is packets.py's.
+Fails by: MessageError for anything that is not one of the sentences below.
 
-A message is one SOCK_SEQPACKET packet: a kind byte, a fixed struct, and for some kinds UTF-8 text to the end.
-Descriptors ride along as SCM_RIGHTS. What a template or worker says is gossip: it is decoded into one of these
-types, bounded, or refused; nothing is unpickled, and the sender is known by SCM_CREDENTIALS, which the kernel fills.
-Who asks over the control socket is known by SO_PEERCRED, which the kernel noted at connect(2).
+A message is a kind byte, a fixed struct, and for some kinds UTF-8 text to the end; descriptors come beside it.
+What a template or worker says is gossip: it is decoded into one of these types, bounded, or refused; nothing is
+unpickled.
 
 Descriptors go from the master to others, never to the master. PERMITTED is the table of who may say what, and when.
 """
 
 from __future__ import annotations
 
-import array
 import enum
-import errno
-import os
-import socket
 import struct
 
 from pyfpm.errors import MessageError
@@ -26,10 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import ClassVar
 
-SO_PASSRIGHTS = 83  # Linux 6.16, asm-generic/socket.h; the socket module does not name it
 LARGEST_TEXT = 96 * 1024  # a packet must fit the socket's send buffer, 208 KiB by default
 MOST_DESCRIPTORS = 5
-_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 class Message:
@@ -320,35 +313,6 @@ class Verdict(Message):
     code: int
 
 
-_KINDS: dict[bytes, type[Message]] = {
-    message.kind: message
-    for message in (
-        Greeting,
-        ForkWorker,
-        AskFiles,
-        FilesChanged,
-        Leaving,
-        Loaded,
-        Unclean,
-        ForkFailed,
-        LoadFailed,
-        Said,
-        Born,
-        Ready,
-        NewAccessLog,
-        GiveUp,
-        TimedOut,
-        ShowBoard,
-        ShowPool,
-        ShowListener,
-        Forget,
-        Ask,
-        Progress,
-        Verdict,
-    )
-}
-
-
 class Speaker(enum.Enum):
     """Who speaks to us, and how far it has come."""
 
@@ -410,16 +374,7 @@ PERMITTED: dict[Speaker, dict[type[Message], Speaker]] = {
     Speaker.MASTER_ANSWERS: {Progress: Speaker.MASTER_ANSWERS, Verdict: Speaker.MASTER_ANSWERS},
 }
 
-
-class Sender:
-    """Who sent a message, as the kernel knows it; all zero where credentials were not asked for."""
-
-    __slots__ = ("gid", "pid", "uid")
-
-    def __init__(self, pid: int = 0, uid: int = 0, gid: int = 0) -> None:
-        self.pid = pid
-        self.uid = uid
-        self.gid = gid
+_KINDS = {kind.kind: kind for permitted in PERMITTED.values() for kind in permitted}
 
 
 def encode(message: Message) -> bytes:
@@ -449,80 +404,3 @@ def decode(packet: bytes, descriptors: tuple[int, ...] = (), speaker: Speaker | 
         raise MessageError(f"{shape.__name__} with {len(descriptors)} descriptors")
     numbers = shape.layout.unpack_from(packet, 1)
     return shape(*numbers, text=text.decode("utf-8", "replace"), descriptors=descriptors)
-
-
-def socket_pair() -> tuple[socket.socket, socket.socket]:
-    """Two ends of a channel: ours, non-blocking and told who sends; theirs, blocking, to be handed over."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setblocking(False)
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-    refuse_descriptors(ours)
-    return ours, theirs
-
-
-def refuse_descriptors(channel: socket.socket) -> None:
-    """Have the kernel refuse descriptors to whoever sends any to `channel`, which is the master's.
-
-    Receiving one is too late: close(2) of a TCP socket with SO_LINGER and unsent data waits, for as long as its maker
-    likes. Before Linux 6.16 there is no such refusal; see docs/security.md.
-    """
-    try:
-        channel.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
-    except OSError as error:
-        if error.errno != errno.ENOPROTOOPT:
-            raise
-
-
-def peer_of(channel: socket.socket) -> Sender:
-    """Who is at the other end of a connection: who connected, or on a client's side who called listen(2)."""
-    return Sender(*_CREDENTIALS.unpack(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)))
-
-
-def send(channel: socket.socket, message: Message) -> None:
-    """Send one message whole. OSError if the other end is gone; BlockingIOError if a non-blocking channel is full."""
-    rights = array.array("i", message.descriptors)
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
-    channel.sendmsg([encode(message)], ancillary, socket.MSG_NOSIGNAL)
-
-
-def receive(channel: socket.socket, speaker: Speaker) -> tuple[Message, Sender] | None:
-    """The next message of `speaker` and its sender; None when the other end has closed.
-
-    BlockingIOError if a non-blocking channel has none. MessageError if it is none of ours, or none that `speaker` may
-    say: what descriptors came with it are closed.
-
-    recvmsg itself and not socket.recv_fds: with SO_PASSCRED on, credentials would take the room
-    of the descriptors and MSG_CTRUNC would be the only sign of it.
-    """
-    try:
-        packet, ancillary, flags = _receive_packet(channel)
-    except ConnectionResetError:
-        # It closed with words of ours unread. The kernel says so once, ahead of the last words of its own.
-        packet, ancillary, flags = _receive_packet(channel)
-    if not packet and not ancillary:
-        return None
-    descriptors, sender = _read_ancillary(ancillary)
-    try:
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            raise MessageError("a message too large, or with too many descriptors")
-        return decode(packet, descriptors, speaker), sender
-    except MessageError:
-        for descriptor in descriptors:
-            os.close(descriptor)
-        raise
-
-
-def _receive_packet(channel: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]], int]:
-    room = socket.CMSG_SPACE(MOST_DESCRIPTORS * array.array("i").itemsize) + socket.CMSG_SPACE(_CREDENTIALS.size)
-    return channel.recvmsg(LARGEST_TEXT + 64, room, socket.MSG_CMSG_CLOEXEC)[:3]
-
-
-def _read_ancillary(ancillary: list[tuple[int, int, bytes]]) -> tuple[tuple[int, ...], Sender]:
-    descriptors = array.array("i")
-    sender = Sender()
-    for level, kind, payload in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            descriptors.frombytes(payload[: len(payload) - len(payload) % descriptors.itemsize])
-        elif level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-            sender = Sender(*_CREDENTIALS.unpack(payload[: _CREDENTIALS.size]))
-    return tuple(descriptors), sender

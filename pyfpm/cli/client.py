@@ -15,7 +15,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyfpm import messages
+from pyfpm import messages, packets
 from pyfpm.config.load import control_path, read_whereabouts
 from pyfpm.errors import EXIT_LATER, EXIT_NOT_PERMITTED, EXIT_UNAVAILABLE, MessageError, NoMaster
 from pyfpm.master.pidfile import find_holder
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Self
 
-    from pyfpm.cli.daemon import Options
+    from pyfpm.cli.options import Options
 
 # What connect(2) says when nobody of ours is there, though a master may run all the same.
 _NOBODY_THERE = (errno.ENOENT, errno.ECONNREFUSED, errno.EPROTOTYPE, errno.ENOTSOCK, errno.ENAMETOOLONG, errno.ENOTDIR)
@@ -120,9 +120,9 @@ class Master:
         self.channel.settimeout(silence)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it hung up on us, but it may have said why
             flags = messages.EVERYTHING * everything | messages.FULL * full
-            messages.send(self.channel, Ask(verb, flags, text="\n".join(pools)))
+            packets.send(self.channel, Ask(verb, flags, text="\n".join(pools)))
         try:
-            while (received := messages.receive(self.channel, messages.Speaker.MASTER_ANSWERS)) is not None:
+            while (received := packets.receive(self.channel, messages.Speaker.MASTER_ANSWERS)) is not None:
                 match received[0]:
                     case Progress(text=text):
                         on_progress(text)
@@ -160,7 +160,7 @@ def _connect(path: str) -> Master:
         if len(os.fsencode(path)) > 107:  # sun_path of unix(7); Python says that without a number
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         channel.connect(path)
-        return Master(messages.peer_of(channel).pid, channel)
+        return Master(packets.peer_of(channel).pid, channel)
     except OSError:
         channel.close()
         raise

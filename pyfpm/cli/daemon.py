@@ -1,14 +1,15 @@
 """Start the daemon as the command line and the configuration want it.
 
-Runs in: anyone's shell, an init system; from `start` on it is the master.
-Fails by: ConfigError, or the exit code: 78 for a configuration that cannot be used, 70 for a start that failed.
+Runs in: anyone's shell, an init system; from `run` on it is the master.
+Fails by: the exit code: 78 for a configuration that cannot be used, 70 for a start that failed.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, replace
+import time
+from typing import TYPE_CHECKING
 
 from pyfpm import catalogue
 from pyfpm.config.directives import Configuration
@@ -22,25 +23,39 @@ from pyfpm.master.daemonize import Announce, in_background, in_foreground
 from pyfpm.master.logfiles import open_error_log
 from pyfpm.master.main import Launch, run_master
 from pyfpm.master.preflight import examine, notices
-from pyfpm.master.upgrade import is_upgrade
+from pyfpm.master.upgrade import TOLERANT, is_upgrade
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyfpm.cli.options import Options
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the command line said."""
-
-    config: str
-    prefix: str | None
-    pid: str | None
-    daemonize: bool | None
-    force_stderr: bool
-    allow_root: bool
-
-    def in_background(self) -> Options:
-        return replace(self, daemonize=True)
+def run(options: Options, *, before: Callable[[], int] = lambda: 0) -> int:
+    """Start if the configuration is good, and if what has to come `before` went well (0). Returns the exit code."""
+    log = ErrorLog(clock=time.time)
+    try:
+        configuration = _read_configuration(options, log, strict=False)
+    except ConfigError as error:
+        return _refuse(error.problems, options, log)
+    return before() or _start(configuration, options, log)
 
 
-def read_configuration(options: Options, log: ErrorLog, *, strict: bool = False) -> Configuration:
+def test(options: Options, *, shown: bool) -> int:
+    """Test the configuration and start nothing; if it is to be `shown`, every value in force. Returns the exit code."""
+    log = ErrorLog(clock=time.time)
+    try:
+        configuration = _read_configuration(options, log, strict=TOLERANT not in os.environ)
+    except ConfigError as error:
+        return _refuse(error.problems, options, log)
+    if shown:
+        for line in dump(configuration):
+            log.notice(line)
+    log.notice(f"configuration file {options.config} test is successful")
+    return 0
+
+
+def _read_configuration(options: Options, log: ErrorLog, *, strict: bool) -> Configuration:
     """The configuration, if the daemon could start with it; ConfigError with all that is wrong.
 
     What is one pool's own trouble (its interpreter, its folders) is only said: that pool is tried again and again, and
@@ -59,7 +74,7 @@ def read_configuration(options: Options, log: ErrorLog, *, strict: bool = False)
     if problems and (strict or any(not problem.pool for problem in problems)):
         raise ConfigError(problems)
     for problem in problems:
-        say_problem(problem, log)
+        _say_problem(problem, log)
     for notice in (*configuration.notices, *notices(configuration, as_root=as_root)):
         log.notice(notice)
     return configuration
@@ -72,27 +87,19 @@ def _further_problems(error: ConfigError, readable: Configuration, as_root: bool
     return [problem for problem in found if problem.subject not in known]
 
 
-def say_problem(problem: Problem, log: ErrorLog) -> None:
+def _say_problem(problem: Problem, log: ErrorLog) -> None:
     first, _, advice = str(problem).partition("\n")
     log.error(problem.code, first, detail=advice)
 
 
-def refuse(problems: list[Problem], options: Options, log: ErrorLog) -> int:
+def _refuse(problems: list[Problem], options: Options, log: ErrorLog) -> int:
     for problem in problems:
-        say_problem(problem, log)
+        _say_problem(problem, log)
     log.error(catalogue.CONFIG_REFUSED, f"failed to load configuration file '{options.config}'")
     return EXIT_CONFIG
 
 
-def show_test(configuration: Configuration, options: Options, log: ErrorLog, times: int) -> int:
-    if times > 1:
-        for line in dump(configuration):
-            log.notice(line)
-    log.notice(f"configuration file {options.config} test is successful")
-    return 0
-
-
-def start(configuration: Configuration, options: Options, log: ErrorLog) -> int:
+def _start(configuration: Configuration, options: Options, log: ErrorLog) -> int:
     """Become the daemon. Returns its exit code, or in the background the exit code of its start."""
     settings = configuration.global_
     daemonize = settings.daemonize if options.daemonize is None else options.daemonize

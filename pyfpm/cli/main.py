@@ -7,27 +7,42 @@ by those of cli/verbs.py.
 
 from __future__ import annotations
 
-import os
-import platform
+import importlib
 import sys
-import time
 
 import click
 
 from pyfpm import __version__
-from pyfpm.cli import verbs, views
-from pyfpm.cli.daemon import Options, read_configuration, refuse, show_test, start
-from pyfpm.cli.explain import explain
-from pyfpm.errors import EXIT_USAGE, ConfigError
+from pyfpm.cli.options import Options
+from pyfpm.errors import EXIT_USAGE
 from pyfpm.fork import EXIT_INTERNAL
-from pyfpm.logs.error_log import ErrorLog
-from pyfpm.master.spawn import PACKAGE
-from pyfpm.master.upgrade import TOLERANT
 
 DEFAULT_CONFIG = "/etc/pyfpm.conf"
+# By module of this folder. It is imported when one of its verbs is called: half of what a start costs is importing, and
+# a deploy script that asks for a reload needs no master, a master no tables for terminals.
+VERBS = {
+    "verbs": ("start", "stop", "quit", "restart", "reload", "logrotate", "upgrade"),
+    "views": ("status", "stack", "memory", "ping", "top"),
+    "explain": ("explain",),
+}
+
+
+class Verbs(click.Group):
+    """The verbs, each imported when it is asked for."""
+
+    def list_commands(self, context: click.Context) -> list[str]:  # noqa: ARG002  click's interface
+        return sorted(name for names in VERBS.values() for name in names)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        for module, names in VERBS.items():
+            if name in names:
+                found: click.Command = getattr(importlib.import_module(f"pyfpm.cli.{module}"), name)
+                return found
+        return None
 
 
 @click.group(
+    cls=Verbs,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Signals: TERM and INT stop now, QUIT stops when the requests in hand are done, USR2 and HUP reload, "
@@ -70,18 +85,13 @@ def command(
         context.obj = options
         return 0
     if info:
-        show_info()
+        from pyfpm.cli.info import show_info
+
+        show_info(config)
         return 0
-    log = ErrorLog(clock=time.time)
-    try:
-        configuration = read_configuration(options, log, strict=bool(test) and TOLERANT not in os.environ)
-    except ConfigError as error:
-        return refuse(error.problems, options, log)
-    return show_test(configuration, options, log, test) if test else start(configuration, options, log)
+    from pyfpm.cli import daemon
 
-
-for verb in (*verbs.ALL, *views.ALL, explain):
-    command.add_command(verb)
+    return daemon.test(options, shown=test > 1) if test else daemon.run(options)
 
 
 def main() -> None:
@@ -96,30 +106,3 @@ def main() -> None:
     except click.Abort:
         code = EXIT_INTERNAL
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def show_info() -> None:
-    """Everything that a bug report should have."""
-    import psutil  # for this alone: every start of the daemon would pay for it
-
-    rows = {
-        "pyfpm": f"{__version__}, {PACKAGE}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}, {sys.executable}",
-        "system": f"{platform.platform()}, {psutil.cpu_count()} processors, "
-        f"{psutil.virtual_memory().total // 2**20} MiB of memory",
-        "user": str(os.geteuid()),
-        "configuration": DEFAULT_CONFIG,
-        "libraries": ", ".join(f"{name} {_version_of(name)}" for name in ("click", "psutil", "setproctitle")),
-        "codec": "pure Python",
-    }
-    for name, value in rows.items():
-        click.echo(f"{name:<14} {value}")
-
-
-def _version_of(distribution: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "unknown"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import click
 
 from pyfpm.cli.client import Master, Whereabouts, find_master, find_whereabouts
-from pyfpm.cli.daemon import Options
+from pyfpm.cli.options import Options
 from pyfpm.errors import EXIT_LATER, MessageError, NoMaster
 from pyfpm.fork import EXIT_INTERNAL
 from pyfpm.messages import Verb, Verdict

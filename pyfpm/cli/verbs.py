@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 
 import click
 
 from pyfpm.cli.client import LAST_MOMENTS, Master, Whereabouts, find_master, find_whereabouts, running_pid
-from pyfpm.cli.daemon import Options, read_configuration, refuse
-from pyfpm.cli.daemon import start as start_daemon
+from pyfpm.cli.options import Options
 from pyfpm.cli.speech import POOLS, QUICK, complain, deaf, say, verb
-from pyfpm.errors import EXIT_LATER, EXIT_NOT_PERMITTED, EXIT_UNAVAILABLE, ConfigError, NoMaster
+from pyfpm.errors import EXIT_LATER, EXIT_NOT_PERMITTED, EXIT_UNAVAILABLE, NoMaster
 from pyfpm.fork import EXIT_INTERNAL
-from pyfpm.logs.error_log import ErrorLog
 from pyfpm.messages import Verb
 
 PATIENCE = 900.0  # seconds of the master's silence; its own limits for each step are shorter, unless raised very far
@@ -52,13 +49,9 @@ def start(options: Options) -> int:
 
 
 def _start(options: Options, *, before: Callable[[], int] = lambda: 0) -> int:
-    """Start it if the configuration is good, and if what has to come `before` went well."""
-    log = ErrorLog(clock=time.time)
-    try:
-        configuration = read_configuration(options, log)
-    except ConfigError as error:
-        return refuse(error.problems, options, log)
-    return before() or start_daemon(configuration, options.in_background(), log)
+    from pyfpm.cli import daemon  # late: the other verbs need nothing of it
+
+    return daemon.run(options.in_background(), before=before)
 
 
 @verb
@@ -180,6 +173,3 @@ def _ask(
 def _signal(master: Master, where: Whereabouts, number: signal.Signals) -> None:
     master.signal(number)
     say(f"{deaf(master, where)}: sent {number.name}")
-
-
-ALL = (start, stop, quit, restart, reload, logrotate, upgrade)

@@ -14,8 +14,8 @@ from dataclasses import replace
 
 import click
 
-from pyfpm.cli.daemon import Options
 from pyfpm.cli.footprints import Footprint, PoolFootprint, tell
+from pyfpm.cli.options import Options
 from pyfpm.cli.overview import POOL_COLUMNS, in_full
 from pyfpm.cli.processes import Weight, read_weight, weigh
 from pyfpm.cli.speech import POOLS, ask, ask_stacks, ask_status, room, say, verb
@@ -147,6 +147,3 @@ def _way_to_show() -> Callable[[Watcher, float, int | None], None]:
     except ImportError:  # a Python that was built without it
         return print_looks
     return display.show_looks if display.can_draw() else print_looks
-
-
-ALL = (status, stack, memory, ping, top)

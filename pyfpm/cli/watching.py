@@ -23,7 +23,7 @@ from pyfpm.errors import NoMaster
 from pyfpm.status.reports import printable
 
 if TYPE_CHECKING:
-    from pyfpm.cli.daemon import Options
+    from pyfpm.cli.options import Options
 
 PATIENCE = 3.0  # seconds of the master's silence, while somebody looks at the screen
 

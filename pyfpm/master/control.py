@@ -16,7 +16,7 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
-from pyfpm import catalogue, messages
+from pyfpm import catalogue, messages, packets
 from pyfpm.errors import EXIT_LATER, EXIT_USAGE, MessageError
 from pyfpm.master import socket_file
 from pyfpm.messages import EVERYTHING, FLAGS, FULL, Ask, Progress, Speaker, Verb, Verdict
@@ -49,7 +49,7 @@ class Request:
     """
 
     def __init__(
-        self, verb: Verb, peer: messages.Sender, since: float, tell: Callable[[messages.Message], None]
+        self, verb: Verb, peer: packets.Sender, since: float, tell: Callable[[messages.Message], None]
     ) -> None:
         self.verb = verb
         self.peer = peer
@@ -92,7 +92,7 @@ class Request:
 class _Client:
     """A connection. `request` is there from when it has asked."""
 
-    def __init__(self, channel: socket.socket, peer: messages.Sender, since: float) -> None:
+    def __init__(self, channel: socket.socket, peer: packets.Sender, since: float) -> None:
         self.channel = channel
         self.peer = peer
         self.since = since
@@ -132,7 +132,7 @@ class Control:
         self.listener: socket.socket | None = inherited or self._open()
         if self.listener is not None:
             self.listener.setblocking(False)
-            messages.refuse_descriptors(self.listener)
+            packets.refuse_descriptors(self.listener)
             self._file = self._file or socket_file.adopt(self._path)
             loop.watch(self.listener.fileno(), self._accept)
 
@@ -142,7 +142,7 @@ class Control:
         made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._file = socket_file.bind(made, self._path, 0o666)
-            messages.refuse_descriptors(made)  # before anybody can connect
+            packets.refuse_descriptors(made)  # before anybody can connect
             made.listen(MOST_CLIENTS)
         except OSError as error:
             made.close()
@@ -216,9 +216,9 @@ class Control:
 
     def _welcome(self, channel: socket.socket, now: float) -> _Client:
         channel.setblocking(False)
-        messages.refuse_descriptors(channel)  # of itself like its listener; not so if an older image has accepted it
+        packets.refuse_descriptors(channel)  # of itself like its listener; not so if an older image has accepted it
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        client = _Client(channel, messages.peer_of(channel), now)
+        client = _Client(channel, packets.peer_of(channel), now)
         self._clients[channel.fileno()] = client
         self._listen_to(client)
         return client
@@ -237,7 +237,7 @@ class Control:
     def _hear(self, client: _Client, now: float) -> None:
         try:
             speaker = Speaker.OPERATOR if client.request is None else Speaker.ANSWERED
-            received = messages.receive(client.channel, speaker)
+            received = packets.receive(client.channel, speaker)
         except BlockingIOError:
             return
         except (MessageError, OSError) as error:
@@ -289,7 +289,7 @@ class Control:
         client.stuck_since = None
         try:
             while client.outbox:
-                messages.send(client.channel, client.outbox[0])
+                packets.send(client.channel, client.outbox[0])
                 message = client.outbox.popleft()
                 client.unread -= len(message.text)
                 if isinstance(message, Verdict):

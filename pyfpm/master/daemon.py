@@ -16,11 +16,11 @@ from pyfpm.errors import StartError
 from pyfpm.logs.error_log import Level, Manner, PoolLog
 from pyfpm.master import logfiles
 from pyfpm.master.backlog import Backlog
-from pyfpm.master.generation import AccessLog, Common
 from pyfpm.master.listeners import Listener, Terms, open_listener
 from pyfpm.master.monitor import Monitor
 from pyfpm.master.notify import Notifier
 from pyfpm.master.pools import Pool
+from pyfpm.master.resources import OpenedLog, PoolResources
 
 if TYPE_CHECKING:
     import socket
@@ -98,12 +98,12 @@ class Daemon:
         settings: PoolSettings,
         listener: Listener,
         status_listener: Listener | None,
-        access_log: AccessLog | None,
+        access_log: OpenedLog | None,
         error_log: LogFile | None,
     ) -> Pool:
         log = PoolLog(self.log, error_log)
-        common = Common(listener, access_log, error_log, self.settings, log, self.loop, status_listener)
-        return Pool(settings, common, self.backlog)
+        resources = PoolResources(listener, access_log, error_log, self.settings, log, self.loop, status_listener)
+        return Pool(settings, resources, self.backlog)
 
     def listen_for_status(self, inherited: list[socket.socket]) -> None:
         """Open the listener of the monitor for all pools, if there is to be one."""
@@ -112,10 +112,10 @@ class Daemon:
 
     def listeners(self) -> list[Listener]:
         """All that are open."""
-        commons = [pool.common for pool in self.pools]
+        every = [pool.resources for pool in self.pools]
         found = [
             self.status_listener,
-            *(one for common in commons for one in (common.listener, common.status_listener)),
+            *(one for resources in every for one in (resources.listener, resources.status_listener)),
         ]
         return [one for one in found if one is not None]
 
@@ -145,12 +145,12 @@ class Daemon:
         return "Ready to handle connections" + (f"; not serving: {', '.join(failing)}" if failing else "")
 
 
-def open_access_log(settings: PoolSettings, log: ErrorLog) -> AccessLog | None:
+def open_access_log(settings: PoolSettings, log: ErrorLog) -> OpenedLog | None:
     """The access log, if the pool has one. What a tenant made of his own folder must not stop the others."""
     if settings.access_log is None:
         return None
     try:
-        return AccessLog(logfiles.open_access_log(settings.access_log, settings))
+        return OpenedLog(logfiles.open_access_log(settings.access_log, settings))
     except OSError as error:
         text = f"failed to open access log ({settings.access_log}): {error.strerror}"
         if not logfiles.is_tenants(settings.access_log):

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pyfpm import catalogue, messages
+from pyfpm import catalogue, messages, packets
 from pyfpm.errors import MessageError
 from pyfpm.logs.error_log import Level
 from pyfpm.logs.worker_output import OutputLines
@@ -60,14 +60,14 @@ class Dialogue:
             process.outputs.append(Output(descriptor, lines, self._log, self._loop, self._quota))
         process.pipes = ()
 
-    def hear(self, process: Process) -> Iterator[tuple[messages.Message, messages.Sender]]:
+    def hear(self, process: Process) -> Iterator[tuple[messages.Message, packets.Sender]]:
         """What it has to say now. `process.channel_ended` is set when nothing more can come."""
         if process.channel_ended:
             return
         text = 0
         try:
             for _ in range(MOST_AT_A_TIME):
-                received = messages.receive(process.channel, process.speaker)
+                received = packets.receive(process.channel, process.speaker)
                 if received is None:
                     self.hang_up(process)
                     return

@@ -90,7 +90,7 @@ class Figures:
 
     def look_at_queue(self, pool: Pool) -> Queue | None:
         """The listen queue now; None where the system does not tell."""
-        self.queue = self._backlog.of(pool.common.listener.socket)
+        self.queue = self._backlog.of(pool.resources.listener.socket)
         if self.queue is not None:
             self.queue_max = max(self.queue_max or 0, self.queue.waiting)
         return self.queue

@@ -17,10 +17,9 @@ import os
 import signal
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pyfpm import catalogue, messages
+from pyfpm import catalogue, messages, packets
 from pyfpm.master import deadlines, processes
 from pyfpm.master.backoff import YOUNG, died_young
 from pyfpm.master.children import Child, Children
@@ -29,7 +28,6 @@ from pyfpm.master.failures import Failures
 from pyfpm.master.lifecycle import LAST_SECOND, Phase, is_harsher, pressure
 from pyfpm.master.orders import order_worker
 from pyfpm.master.overtime import Overtime
-from pyfpm.master.quota import Quota
 from pyfpm.master.reason import Reason
 from pyfpm.master.sizing import Census
 from pyfpm.master.spawn import Spawned, start_template, trace_signal
@@ -40,11 +38,8 @@ from pyfpm.scoreboard import IDLE, IN_REQUEST, READING, Scoreboard
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyfpm.config.directives import GlobalSettings, PoolSettings
-    from pyfpm.logs.error_log import ErrorLog
-    from pyfpm.logs.files import LogFile
-    from pyfpm.master.listeners import Listener
-    from pyfpm.master.loop import Loop
+    from pyfpm.config.directives import PoolSettings
+    from pyfpm.master.resources import PoolResources
 
 RETRY_ORDER = 0.05  # seconds; a template that is busy with its orders is asked again then
 # A tenant can ring as often as it likes; it is heard so often at most.
@@ -53,34 +48,8 @@ BELL_PAUSE = 0.005
 BELL_READ = 65536
 
 
-@dataclass
-class AccessLog:
-    """A pool's access log and how often it was opened: workers with another number write to a file that was rotated."""
-
-    file: LogFile
-    opened: int = 1
-
-    def reopen(self) -> None:
-        self.file.reopen()
-        self.opened += 1
-
-
-@dataclass
-class Common:
-    """What all generations of a pool share."""
-
-    listener: Listener
-    access_log: AccessLog | None
-    error_log: LogFile | None  # the pool's own; `log` writes to the one of the generation that serves
-    daemon: GlobalSettings
-    log: ErrorLog
-    loop: Loop
-    status_listener: Listener | None = None  # where the monitor answers for this pool
-    quota: Quota = field(default_factory=Quota)
-
-
 class Generation:
-    def __init__(self, number: int, settings: PoolSettings, common: Common, alarm_below: int = 0) -> None:
+    def __init__(self, number: int, settings: PoolSettings, resources: PoolResources, alarm_below: int = 0) -> None:
         self.number = number
         self.settings = settings
         self.name = settings.name
@@ -96,21 +65,28 @@ class Generation:
         self.tally = Tally()
         self.signalled = 0  # workers that died by a signal
         self.news = False  # from when on the birth of a worker is worth a line
-        self._common = common
-        self._log = common.log
-        self._dialogue = Dialogue(settings, common.daemon, common.log, common.loop, common.quota)
+        self._resources = resources
+        self._log = resources.log
+        self._dialogue = Dialogue(settings, resources.daemon, resources.log, resources.loop, resources.quota)
         self.templates = Templates(
-            settings, self._dialogue, common.log, start=self._start_template, on_fork_failed=self._lose_order
+            settings, self._dialogue, resources.log, start=self._start_template, on_fork_failed=self._lose_order
         )
         self._overtime = Overtime(
-            settings, self.scoreboard, self.children, self.tally, common.log, common.loop, common.quota, self._post
+            settings,
+            self.scoreboard,
+            self.children,
+            self.tally,
+            resources.log,
+            resources.loop,
+            resources.quota,
+            self._post,
         )
-        self._worker_failures = Failures(self.name, common.log)
+        self._worker_failures = Failures(self.name, resources.log)
         self._alarm_below = alarm_below
         self._deaf_until: float | None = None
         self._wanted = 0  # workers that are to be started and could not be ordered yet
         self._dismissed = False
-        common.loop.watch(self._bell, self._on_bell)
+        resources.loop.watch(self._bell, self._on_bell)
 
     # ── how it is ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -244,7 +220,7 @@ class Generation:
                 continue
             child = Child(socket.socket(fileno=mailbox), now, pid, pidfd, pipes, slot=slot, ready=True)
             child.speaker = messages.Speaker.INHERITED_WORKER
-            messages.refuse_descriptors(child.channel)
+            packets.refuse_descriptors(child.channel)
             # Their scoreboard is not known here: "idle" makes a request to leave be repeated until they do.
             self.scoreboard.show(slot, IDLE)
             self.children.add(child)
@@ -287,7 +263,7 @@ class Generation:
     def close(self) -> None:
         """It is gone, and so is what the master held of it."""
         self._dialogue.tell_left_out()
-        self._common.loop.forget(self._bell)
+        self._resources.loop.forget(self._bell)
         os.close(self._bell)
         os.close(self._bell_rope)
         self.scoreboard.close()
@@ -295,14 +271,14 @@ class Generation:
     def _start_template(self, preload: str) -> Spawned:
         return start_template(
             self.settings,
-            listener=self._common.listener.socket,
+            listener=self._resources.listener.socket,
             scoreboard=self.scoreboard,
             bell=self._bell_rope,
             generation=self.number,
             preload=preload,
             alarm_below=self._alarm_below,
-            is_watched=self._common.daemon.status_listen is not None,
-            time_to_leave=self._common.daemon.process_control_timeout + LAST_SECOND,
+            is_watched=self._resources.daemon.status_listen is not None,
+            time_to_leave=self._resources.daemon.process_control_timeout + LAST_SECOND,
         )
 
     # ── the workers ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -314,7 +290,7 @@ class Generation:
         slot = self.children.free_slot()
         if slot is None:
             return False
-        access_log = self._common.access_log
+        access_log = self._resources.access_log
         try:
             ordered = order_worker(
                 template.channel,
@@ -475,7 +451,7 @@ class Generation:
         for child in self.children:
             if child.leaving_since is None or not child.pid:
                 continue
-            grace = self._common.daemon.process_control_timeout
+            grace = self._resources.daemon.process_control_timeout
             number = pressure(Phase.FINISHING, now - child.leaving_since, grace)
             if child.outlived and not self._dismissed:
                 number = signal.SIGQUIT  # it is replaced already, and nobody waits for it to go
@@ -490,7 +466,7 @@ class Generation:
     # ── messages to workers, bells from them ────────────────────────────────────────────────────────────────────────
 
     def _hand_over_access_log(self) -> None:
-        log = self._common.access_log
+        log = self._resources.access_log
         if log is None:
             return
         for child in self.children:
@@ -502,7 +478,7 @@ class Generation:
     def _post(self, child: Child, message: messages.Message) -> bool:
         """Put a message in a worker's mailbox and make it look; False when the mailbox is full or closed."""
         try:
-            messages.send(child.channel, message)
+            packets.send(child.channel, message)
         except OSError:
             return False
         processes.send_signal(child.pidfd, signal.SIGUSR1)
@@ -512,12 +488,12 @@ class Generation:
         """Somebody rings: being awake is enough. Then a moment of deafness, for a tenant may ring without end."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._bell, BELL_READ)
-        self._common.loop.forget(self._bell)
+        self._resources.loop.forget(self._bell)
         self._deaf_until = now + BELL_PAUSE
 
     def _listen_again(self, now: float) -> None:
         if self._deaf_until is not None and now >= self._deaf_until:
-            self._common.loop.watch(self._bell, self._on_bell)
+            self._resources.loop.watch(self._bell, self._on_bell)
             self._deaf_until = None
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pyfpm.config.directives import Configuration, PoolSettings
     from pyfpm.master.check import Check
     from pyfpm.master.control import Request
-    from pyfpm.master.generation import Common
     from pyfpm.master.pools import Pool
+    from pyfpm.master.resources import PoolResources
 
 REFUSED = 1
 ELSEWHERE = "the configuration has errors; the administrator finds them in the error log"
@@ -29,7 +29,7 @@ class Roll:
 
     pool: Pool
     settings: PoolSettings
-    common: Common
+    resources: PoolResources
 
 
 @dataclass(frozen=True)

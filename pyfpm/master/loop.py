@@ -16,7 +16,7 @@ Callback = Callable[[float], None]
 class Loop:
     """Descriptors to read from, each with what to do; the only place where the master waits.
 
-    `clock` gives monotonic seconds. Callbacks get the time of the wake-up: nobody else in the master reads a clock.
+    `clock` gives monotonic seconds. Callbacks get the time of the wake-up: what a turn decides is of one moment.
     `guard` makes the context in which each callback runs, so that a fault in one is not the end of all.
     """
 

@@ -229,7 +229,7 @@ class Master:
             pool.launch()
             if not pool.can_serve:
                 going_on = "; the workers from before the upgrade go on" if pool.has_remains else ""
-                pool.common.log.warning(catalogue.NOT_SERVING_YET, f"{NOT_YET}{going_on}", pool.name)
+                pool.resources.log.warning(catalogue.NOT_SERVING_YET, f"{NOT_YET}{going_on}", pool.name)
         self._log.notice("ready to handle connections")
         self._log.launched()
         self._daemon.notifier.ready(self._daemon.status())
@@ -290,9 +290,9 @@ class Master:
             for reopen, which in ((pool.reopen_error_log, "error"), (pool.reopen_access_log, "access")):
                 try:
                     if reopen():
-                        pool.common.log.notice(f"{which} log file re-opened", pool.name)
+                        pool.resources.log.notice(f"{which} log file re-opened", pool.name)
                 except OSError as error:
                     fault = f"failed to re-open the {which} log, the old file stays in use: {error}"
-                    pool.common.log.error(catalogue.LOG_NOT_REOPENED, fault, pool.name)
+                    pool.resources.log.error(catalogue.LOG_NOT_REOPENED, fault, pool.name)
                     faults.append(marked(f"[pool {pool.name}] {fault}", catalogue.LOG_NOT_REOPENED))
         return faults

@@ -20,7 +20,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyfpm import catalogue, kernel, messages
+from pyfpm import catalogue, kernel, messages, packets
 from pyfpm.errors import StartError
 from pyfpm.fork import fork_child
 from pyfpm.master import processes
@@ -74,7 +74,7 @@ class Monitor:
 
     def reconcile(self, pools: list[Pool], listener: socket.socket | None, user: str, now: float) -> None:
         """Have one where there is anything to answer; show it what has changed. `listener` is the one for all pools."""
-        is_wanted = listener is not None or any(pool.common.status_listener for pool in pools)
+        is_wanted = listener is not None or any(pool.resources.status_listener for pool in pools)
         if self._process is None:
             if is_wanted and self._streak.allows(now):
                 self._start(user, now)
@@ -166,7 +166,7 @@ class Monitor:
                 _send(channel, message)
                 self._shown[number] = essence
         for key, number in [one for one in self._numbers.items() if one[0] not in kept]:
-            messages.send(channel, messages.Forget(number))
+            packets.send(channel, messages.Forget(number))
             del self._numbers[key]
             self._shown.pop(number, None)
 
@@ -183,8 +183,8 @@ class Monitor:
             boards = [self._number_of(generation.scoreboard) for generation in pool.generations()]
             yield pool, messages.ShowPool(self._number_of(pool), text=_describe(pool, boards))
         for pool in pools:
-            if pool.common.status_listener is not None:
-                own = pool.common.status_listener.socket
+            if pool.resources.status_listener is not None:
+                own = pool.resources.status_listener.socket
                 numbers = self._number_of(own), self._number_of(pool)
                 yield own, messages.ShowListener(*numbers, descriptors=(own.fileno(),))
         if listener is not None:
@@ -200,7 +200,7 @@ class Monitor:
 
 def _facts_of(pool: Pool) -> tuple[object, ...]:
     """What of a pool the monitor would have to be told if it changed."""
-    return pool, pool.settings, pool.common.status_listener, *pool.generations()
+    return pool, pool.settings, pool.resources.status_listener, *pool.generations()
 
 
 def _describe(pool: Pool, boards: list[int]) -> str:
@@ -221,11 +221,11 @@ def _describe(pool: Pool, boards: list[int]) -> str:
 def _send(channel: socket.socket, message: messages.Message) -> None:
     """Send a message; a scoreboard as a descriptor of its own that can only read."""
     if not isinstance(message, messages.ShowBoard):
-        messages.send(channel, message)
+        packets.send(channel, message)
         return
     reader = os.open(f"/proc/self/fd/{message.descriptors[0]}", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        messages.send(channel, messages.ShowBoard(*message.numbers, text=message.text, descriptors=(reader,)))
+        packets.send(channel, messages.ShowBoard(*message.numbers, text=message.text, descriptors=(reader,)))
     finally:
         os.close(reader)
 
@@ -234,7 +234,7 @@ def _spawn(user: str, now: float) -> _Process:
     """Fork and exec our own interpreter. It drops to `user` itself, when it has loaded its modules."""
     uid, gid = (uid_of(user), primary_group_of(user)) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
     with contextlib.ExitStack() as undo:
-        ours, theirs = messages.socket_pair()
+        ours, theirs = packets.socket_pair()
         undo.callback(ours.close)
         # Neither end may wait: the monitor not for us to read, and we not for it.
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

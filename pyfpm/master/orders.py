@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pyfpm import messages
+from pyfpm import messages, packets
 
 if TYPE_CHECKING:
     import socket
@@ -37,7 +37,7 @@ def order_worker(
 ) -> Ordered:
     """Ask a template to fork a worker for `slot`."""
     with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
-        mailbox, their_mailbox = messages.socket_pair()
+        mailbox, their_mailbox = packets.socket_pair()
         theirs.callback(their_mailbox.close)
         ours.callback(mailbox.close)
         pipes: list[int] = []
@@ -60,6 +60,6 @@ def order_worker(
             descriptors.append(writer)
         if access_log is not None:
             descriptors.append(access_log)
-        messages.send(template, messages.ForkWorker(slot, int(must_prove_itself), descriptors=tuple(descriptors)))
+        packets.send(template, messages.ForkWorker(slot, int(must_prove_itself), descriptors=tuple(descriptors)))
         ours.pop_all()
     return Ordered(mailbox, tuple(pipes), trace)

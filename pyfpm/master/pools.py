@@ -18,7 +18,7 @@ from pyfpm import catalogue
 from pyfpm.master import deadlines
 from pyfpm.master.backoff import is_emergency
 from pyfpm.master.figures import Figures
-from pyfpm.master.generation import Common, Generation
+from pyfpm.master.generation import Generation
 from pyfpm.master.reason import Reason
 from pyfpm.master.rollover import Rollover
 from pyfpm.master.shedding import Shedding
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pyfpm.config.directives import PoolSettings
     from pyfpm.master.backlog import Backlog, Queue
     from pyfpm.master.processes import End
+    from pyfpm.master.resources import PoolResources
 
 STOPPING = Reason(catalogue.RELOAD_CUT_SHORT, "the daemon is stopping")
 OVERTAKEN = Reason(catalogue.RELOAD_OVERTAKEN, "another reload has overtaken it")
@@ -40,12 +41,12 @@ _CRASHES = (signal.SIGSEGV, signal.SIGBUS)
 
 
 class Pool:
-    def __init__(self, settings: PoolSettings, common: Common, backlog: Backlog) -> None:
+    def __init__(self, settings: PoolSettings, resources: PoolResources, backlog: Backlog) -> None:
         self.settings = settings
         self.name = settings.name
-        self.common = common
+        self.resources = resources
         self.plan = plan_of(settings)
-        self.current = self._new_generation(1, settings, common)
+        self.current = self._new_generation(1, settings, resources)
         self.rollover: Rollover | None = None
         self.reloads = 0  # that have ended, one way or the other
         self.last_reload = ""  # how the last one went
@@ -56,7 +57,7 @@ class Pool:
         self._leaving: list[Generation] = []
         self._backlog = backlog
         self._shedding = Shedding()
-        self._stand_in = StandIn(common)
+        self._stand_in = StandIn(resources)
         self._remains: Generation | None = None  # workers of an image before this one, until ours serve
         self._knocked = False  # a connection came while nobody was idle
         self._listening_for_knocks = False
@@ -157,19 +158,21 @@ class Pool:
         self._shedding.look_after(self, now)
         self.figures.keep(self, now)
 
-    def roll(self, settings: PoolSettings, common: Common, done: Callable[[Reason | None], None], now: float) -> None:
+    def roll(
+        self, settings: PoolSettings, resources: PoolResources, done: Callable[[Reason | None], None], now: float
+    ) -> None:
         """Begin to replace the current generation; `done` is told why it was refused, or None."""
         if self.rollover is not None:  # by an emergency; what is asked for now is newer
             rollover, self.rollover = self.rollover, None
             self._throw_away(rollover, OVERTAKEN, now)
-        candidate = self._new_generation(self.current.number + 1, settings, common)
+        candidate = self._new_generation(self.current.number + 1, settings, resources)
         candidate.news = self._launched
-        self.rollover = Rollover(candidate, common, settings, now, done)
+        self.rollover = Rollover(candidate, resources, settings, now, done)
 
     def adopt_remains(self, number: int, workers: list[tuple[int, int, tuple[int, ...]]], now: float) -> None:
         """Take over the workers that an earlier image of this master had; they leave when ours serve."""
         settings = replace(self.settings, pm_max_children=max(len(workers), 1))
-        self._remains = Generation(number, settings, self.common)
+        self._remains = Generation(number, settings, self.resources)
         self._remains.adopt(workers, now)
         self.current.number = number + 1
 
@@ -203,34 +206,29 @@ class Pool:
 
     def reopen_access_log(self) -> bool:
         """Open the access log anew, if there is one; its workers get the descriptor with the next turn."""
-        if self.common.access_log is None:
+        if self.resources.access_log is None:
             return False
-        self.common.access_log.reopen()
+        self.resources.access_log.reopen()
         return True
 
     def reopen_error_log(self) -> bool:
         """Open the pool's own error log anew, if there is one."""
-        if self.common.error_log is None:
+        if self.resources.error_log is None:
             return False
-        self.common.error_log.reopen()
+        self.resources.error_log.reopen()
         return True
 
     def close_status(self) -> None:
         """It is not to be looked at any more."""
-        if self.common.status_listener is not None:
-            self.common.status_listener.close()
-            self.common.status_listener = None
+        if self.resources.status_listener is not None:
+            self.resources.status_listener.close()
+            self.resources.status_listener = None
 
     def close(self) -> None:
         for generation in self.generations():
             generation.close()
-        self.common.log.write_to(None)
-        self.common.listener.close()
-        self.close_status()
-        if self.common.access_log is not None:
-            self.common.access_log.file.close()
-        if self.common.error_log is not None:
-            self.common.error_log.close()
+        self.resources.log.write_to(None)
+        self.resources.close()
 
     # ── the ordinary case: one generation ───────────────────────────────────────────────────────────────────────────
 
@@ -270,7 +268,7 @@ class Pool:
         knocked, self._knocked = self._knocked, False
         if census.idle >= plan.alarm_below:
             return 0
-        queue = self._backlog.of(self.common.listener.socket)
+        queue = self._backlog.of(self.resources.listener.socket)
         return queue.waiting if queue is not None else int(knocked)
 
     def _make_room(
@@ -300,12 +298,12 @@ class Pool:
 
     def _note_room(self, lacking: int, now: float) -> None:
         """process.max keeps it from having what it would have; once an episode."""
-        most = self.common.daemon.process_max
+        most = self.resources.daemon.process_max
         if not most or lacking <= 0:
             return
         if self._lacking_at is None or deadlines.is_late(self._lacking_at, now, EPISODE_GAP):
             text = f"no more workers by process.max ({most}), consider raising it"
-            self.common.log.warning(catalogue.PROCESS_MAX, text, self.name)
+            self.resources.log.warning(catalogue.PROCESS_MAX, text, self.name)
         self._lacking_at = now
 
     def _note_limit(self, orders: Orders, plan: Plan, now: float) -> None:
@@ -315,7 +313,7 @@ class Pool:
         if self._short_at is None or deadlines.is_late(self._short_at, now, EPISODE_GAP):
             self.times_at_limit += 1
             text = f"server reached pm.max_children setting ({plan.most}), consider raising it"
-            self.common.log.warning(catalogue.MAX_CHILDREN, text, self.name)
+            self.resources.log.warning(catalogue.MAX_CHILDREN, text, self.name)
         self._short_at = now
 
     def _note_service(self) -> None:
@@ -326,10 +324,10 @@ class Pool:
             # Not while a streak of failures lasts: a worker that dies young would have it come and go with each try.
             if self.can_serve and not self.trouble:
                 self._is_down = False
-                self.common.log.notice("the pool serves", self.name)
+                self.resources.log.notice("the pool serves", self.name)
         elif self.trouble and not self.can_serve:
             self._is_down = True
-            self.common.log.warning(catalogue.POOL_DOWN, f"the pool does not serve: {self.trouble}", self.name)
+            self.resources.log.warning(catalogue.POOL_DOWN, f"the pool does not serve: {self.trouble}", self.name)
 
     def _listen_for_need(self, generation: Generation, census: Census, orders: Orders, plan: Plan, now: float) -> None:
         """Be woken when more are needed: by a worker that rings, or by the listener if none is there to ring."""
@@ -344,9 +342,9 @@ class Pool:
             return
         self._listening_for_knocks = wanted
         if wanted:
-            self.common.loop.watch(self.common.listener.socket.fileno(), self._on_knock)
+            self.resources.loop.watch(self.resources.listener.socket.fileno(), self._on_knock)
         else:
-            self.common.loop.forget(self.common.listener.socket.fileno())
+            self.resources.loop.forget(self.resources.listener.socket.fileno())
 
     def _on_knock(self, _now: float) -> None:
         self._knocked = True
@@ -374,7 +372,7 @@ class Pool:
     def _throw_away(self, rollover: Rollover, reason: Reason, now: float) -> None:
         rollover.candidate.dismiss_all(now)
         self._leaving.append(rollover.candidate)
-        close_unshared(rollover.common, self.common)
+        rollover.resources.close_unshared(self.resources)
         self.reloads += 1
         self.last_reload = str(reason)
         rollover.done(reason)
@@ -382,25 +380,25 @@ class Pool:
     def _promote(self, rollover: Rollover, now: float) -> None:
         self.current.dismiss_all(now)
         self._leaving.append(self.current)
-        self.common.log.write_to(rollover.common.error_log)  # for those that leave, too
-        close_unshared(self.common, rollover.common)
-        self.current, self.settings, self.common = rollover.candidate, rollover.settings, rollover.common
+        self.resources.log.write_to(rollover.resources.error_log)  # for those that leave, too
+        self.resources.close_unshared(rollover.resources)
+        self.current, self.settings, self.resources = rollover.candidate, rollover.settings, rollover.resources
         self.plan = plan_of(self.settings)
-        self._stand_in.common = self.common
+        self._stand_in.resources = self.resources
         self._fresh = False
         self._unused_since = None
 
     # ── the rest ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _count_crash(self, now: float) -> None:
-        daemon = self.common.daemon
+        daemon = self.resources.daemon
         count, interval = daemon.emergency_restart_threshold, daemon.emergency_restart_interval
         self._crashes = [*self._crashes, now][-max(1, count) :]
         if self.rollover is None and is_emergency(self._crashes, count, interval):
             text = f"failed processes threshold ({count} in {interval:g} sec) is reached, initiating reload"
-            self.common.log.warning(catalogue.EMERGENCY, text, self.name)
+            self.resources.log.warning(catalogue.EMERGENCY, text, self.name)
             self._crashes.clear()
-            self.roll(self.settings, self.common, lambda _refusal: None, now)
+            self.roll(self.settings, self.resources, lambda _refusal: None, now)
 
     def _let_remains_go(self, now: float) -> None:
         if self._remains is not None:
@@ -424,20 +422,8 @@ class Pool:
             generation.close()
             self._leaving.remove(generation)
 
-    def _new_generation(self, number: int, settings: PoolSettings, common: Common) -> Generation:
-        return Generation(number, settings, common, plan_of(settings).alarm_below)
-
-
-def close_unshared(mine: Common, others: Common) -> None:
-    """Close the listener and logs of one side that the other does not use."""
-    if mine.listener is not others.listener:
-        mine.listener.close()
-    if mine.status_listener is not None and mine.status_listener is not others.status_listener:
-        mine.status_listener.close()
-    if mine.access_log is not None and mine.access_log is not others.access_log:
-        mine.access_log.file.close()
-    if mine.error_log is not None and mine.error_log is not others.error_log:
-        mine.error_log.close()
+    def _new_generation(self, number: int, settings: PoolSettings, resources: PoolResources) -> Generation:
+        return Generation(number, settings, resources, plan_of(settings).alarm_below)
 
 
 def plan_of(settings: PoolSettings) -> Plan:

@@ -25,7 +25,6 @@ from pyfpm.master.daemon import Daemon, manner_of, open_access_log, open_pool_lo
 from pyfpm.master.job import REFUSED, Job, Outcome, Roll
 from pyfpm.master.listeners import Listener, Terms, apply_ownership, open_listener
 from pyfpm.master.logfiles import open_error_log
-from pyfpm.master.pools import close_unshared
 from pyfpm.master.reason import Reason
 
 if TYPE_CHECKING:
@@ -33,8 +32,8 @@ if TYPE_CHECKING:
     from pyfpm.config.values import Address
     from pyfpm.logs.files import LogFile
     from pyfpm.master.control import Request
-    from pyfpm.master.generation import Common
     from pyfpm.master.pools import Pool
+    from pyfpm.master.resources import PoolResources
 
 CHECK_TIMEOUT = 30.0  # seconds; interpreters have 10 to answer, and are asked side by side
 ANSWER_TIMEOUT = 5.0  # a template looks at a few thousand files in 10 ms
@@ -77,7 +76,7 @@ class Reloads:
             if job.check is not None:
                 job.check.close()
             for roll in (*job.asked.values(), *job.to_roll):
-                close_unshared(roll.common, roll.pool.common)
+                roll.resources.close_unshared(roll.pool.resources)
         self._job = None
         self._next.clear()
 
@@ -169,11 +168,11 @@ class Reloads:
             self._daemon.pools.append(pool)
             pool.launch()
             job.starting[pool.name] = pool
-            pool.common.log.notice("new pool", pool.name)
+            pool.resources.log.notice("new pool", pool.name)
         for name in chosen:
             gone = self._daemon.pool(name)
             if name not in wanted and gone is not None:
-                gone.common.log.notice("this pool is in the configuration no more, it finishes", name)
+                gone.resources.log.notice("this pool is in the configuration no more, it finishes", name)
                 job.outcomes.append(Outcome(name, f"pool {name} is closed"))
                 gone.finish(now)
                 gone.close_status()
@@ -193,9 +192,9 @@ class Reloads:
         for pool in [pool for pool in self._daemon.pools if pool.name in chosen]:
             new, old = wanted.get(pool.name), pool.settings
             if new is None or new.listen != old.listen:
-                mine.append(pool.common.listener)
-            if pool.common.status_listener and (new is None or new.pm_status_listen != old.pm_status_listen):
-                for_status.append(pool.common.status_listener)
+                mine.append(pool.resources.listener)
+            if pool.resources.status_listener and (new is None or new.pm_status_listen != old.pm_status_listen):
+                for_status.append(pool.resources.status_listener)
         return mine, for_status
 
     def _open_all(self, job: Job, chosen: tuple[str, ...], wanted: dict[str, PoolSettings], opened: _Opened) -> None:
@@ -215,7 +214,7 @@ class Reloads:
                 status_listener = opened.listen_for_status(settings, self._daemon)
                 opened.new.append(self._daemon.pool_on(settings, listener, status_listener, access_log, error_log))
                 continue
-            opened.rolls.append(Roll(pool, settings, self._common_for(pool, settings, opened)))
+            opened.rolls.append(Roll(pool, settings, self._resources_for(pool, settings, opened)))
         assert job.configuration is not None
         # Whether workers measure what requests cost is decided when their template starts.
         is_watched, was_watched = (
@@ -231,23 +230,23 @@ class Reloads:
             else:
                 self._leave_alone(job, roll)
 
-    def _common_for(self, pool: Pool, settings: PoolSettings, opened: _Opened) -> Common:
+    def _resources_for(self, pool: Pool, settings: PoolSettings, opened: _Opened) -> PoolResources:
         """The listener and log that the new settings want: those that are open, where they stay the same."""
-        common = replace(pool.common)
+        resources = replace(pool.resources)
         if settings.listen != pool.settings.listen:
-            common.listener = opened.listen(settings, self._daemon)
+            resources.listener = opened.listen(settings, self._daemon)
         if settings.pm_status_listen != pool.settings.pm_status_listen:
-            common.status_listener = opened.listen_for_status(settings, self._daemon)
+            resources.status_listener = opened.listen_for_status(settings, self._daemon)
         if settings.access_log != pool.settings.access_log:
-            common.access_log = open_access_log(settings, self._log)
-            if common.access_log is not None:
-                opened.logs.append(common.access_log.file)
+            resources.access_log = open_access_log(settings, self._log)
+            if resources.access_log is not None:
+                opened.logs.append(resources.access_log.file)
         # A file belongs to the pool's user, so another user is to have another.
         if _owned_log(settings) != _owned_log(pool.settings):
-            common.error_log = open_pool_log(settings, self._log)
-            if common.error_log is not None:
-                opened.logs.append(common.error_log)
-        return common
+            resources.error_log = open_pool_log(settings, self._log)
+            if resources.error_log is not None:
+                opened.logs.append(resources.error_log)
+        return resources
 
     def _adopt_global_settings(self, new: GlobalSettings, opened: _Opened) -> None:
         old = self._daemon.settings
@@ -270,8 +269,11 @@ class Reloads:
             self._daemon.status_listener = made
         self._log.speak(manner_of(new))
         self._daemon.settings = new
-        for common in (*(pool.common for pool in self._daemon.all_pools()), *(roll.common for roll in opened.rolls)):
-            common.daemon = new
+        for resources in (
+            *(pool.resources for pool in self._daemon.all_pools()),
+            *(roll.resources for roll in opened.rolls),
+        ):
+            resources.daemon = new
 
     def _await_answers(self, job: Job, now: float) -> None:
         late = deadlines.is_late(job.asked_since, now, ANSWER_TIMEOUT)
@@ -295,17 +297,17 @@ class Reloads:
 
     def _put_socket_right(self, job: Job, roll: Roll) -> None:
         """Owner, mode and backlog once more."""
-        common, terms = roll.pool.common, Terms.of(roll.settings)
-        for fault in [apply_ownership(one, terms) for one in (common.listener, common.status_listener) if one]:
+        resources, terms = roll.pool.resources, Terms.of(roll.settings)
+        for fault in [apply_ownership(one, terms) for one in (resources.listener, resources.status_listener) if one]:
             if fault:
-                common.log.error(catalogue.SOCKET_NOT_GIVEN, fault, roll.pool.name)
+                resources.log.error(catalogue.SOCKET_NOT_GIVEN, fault, roll.pool.name)
                 text = marked(f"pool {roll.pool.name}: {fault}", catalogue.SOCKET_NOT_GIVEN)
                 job.outcomes.append(Outcome(roll.pool.name, text))
 
     def _roll(self, job: Job, now: float) -> None:
         while job.to_roll and len(job.rolling) < AT_A_TIME:
             roll = job.to_roll.pop(0)
-            roll.pool.roll(roll.settings, roll.common, self._on_rolled(job, roll), now)
+            roll.pool.roll(roll.settings, roll.resources, self._on_rolled(job, roll), now)
             job.rolling[roll.pool.name] = roll.pool
         for name, pool in list(job.starting.items()):
             if not pool.can_serve and not pool.trouble and not pool.is_starved:
@@ -331,12 +333,12 @@ class Reloads:
                 job.outcomes.append(Outcome(name, f"[pool {name}] {refusal.text}", refusal.code))
                 job.say(name, f"pool {name}: refused, generation {number} goes on")
                 text = f"reload refused, generation {number} goes on: {refusal.first}"
-                roll.pool.common.log.error(catalogue.POOL_RELOAD_REFUSED, text, name)
+                roll.pool.resources.log.error(catalogue.POOL_RELOAD_REFUSED, text, name)
                 return
             self._put_socket_right(job, roll)
             job.say(name, f"pool {name}: generation {number} serves")
             job.outcomes.append(Outcome(name, f"pool {name} is reloaded, generation {number}"))
-            roll.pool.common.log.notice(f"reloaded, generation {number} serves", name)
+            roll.pool.resources.log.notice(f"reloaded, generation {number} serves", name)
 
         return done
 

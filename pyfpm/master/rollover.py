@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyfpm.config.directives import PoolSettings
-    from pyfpm.master.generation import Common, Generation
+    from pyfpm.master.generation import Generation
+    from pyfpm.master.resources import PoolResources
 
 
 LAST_WORDS = 1.0  # seconds that idle old workers are waited for
@@ -29,7 +30,7 @@ class Rollover:
     """The candidate for a pool. `target` is how many workers it must have; unknown until it has proved itself."""
 
     candidate: Generation
-    common: Common
+    resources: PoolResources
     settings: PoolSettings
     since: float
     done: Callable[[Reason | None], None]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyfpm
-from pyfpm import catalogue, kernel, messages
+from pyfpm import catalogue, kernel, messages, packets
 from pyfpm.config.directives import PoolSettings
 from pyfpm.config.values import NO_SIGNAL
 from pyfpm.errors import StartError
@@ -86,7 +86,7 @@ def start_template(
     """
     identity = identity_of(settings)
     with contextlib.ExitStack() as undo, contextlib.ExitStack() as handed_over:
-        ours, theirs = messages.socket_pair()
+        ours, theirs = packets.socket_pair()
         undo.callback(ours.close)
         handed_over.callback(theirs.close)
         stdout, their_stdout = os.pipe()
@@ -112,7 +112,7 @@ def start_template(
         descriptors = (listener.fileno(), scoreboard.descriptor, bell)
         greeting = messages.Greeting(text=json.dumps(record), descriptors=descriptors)
         # Before the fork: the socket's buffer keeps it until the new interpreter reads it.
-        messages.send(ours, greeting)
+        packets.send(ours, greeting)
         environment = environment_of(settings, identity, os.environ)
         pid = fork_child(lambda: _become_template(settings, identity, environment, theirs, their_stdout, their_stderr))
         # Nobody else reaps: the pid is its own until the master has taken notice of its end.
@@ -148,5 +148,5 @@ def _become_template(
     except (OSError, StartError) as error:
         with contextlib.suppress(OSError):
             text = f"the template cannot {step}: {error}"
-            messages.send(channel, messages.LoadFailed(catalogue.TEMPLATE_CANNOT, text=text))
+            packets.send(channel, messages.LoadFailed(catalogue.TEMPLATE_CANNOT, text=text))
         leave(EXIT_INTERNAL)

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from pyfpm import catalogue
 from pyfpm.master import deadlines
 from pyfpm.master.backoff import Streak
-from pyfpm.master.generation import Common, Generation
+from pyfpm.master.generation import Generation
 
 if TYPE_CHECKING:
     from pyfpm.config.directives import PoolSettings
+    from pyfpm.master.resources import PoolResources
 
 APPLICATION = "pyfpm.gateway.unavailable:application"
 NUMBER = 0  # of its generation: it is none of the pool's
@@ -25,8 +26,8 @@ NUMBER = 0  # of its generation: it is none of the pool's
 class StandIn:
     """A generation of one worker with an application of our own, for as long as the pool has no other."""
 
-    def __init__(self, common: Common) -> None:
-        self.common = common
+    def __init__(self, resources: PoolResources) -> None:
+        self.resources = resources
         self.generation: Generation | None = None
         self._down_since: float | None = None
         self._retired: list[Generation] = []
@@ -67,7 +68,7 @@ class StandIn:
     def _start(self, settings: PoolSettings) -> None:
         if not self._streak.failures:
             text = f"cannot serve for {settings.pm_fail_fast_timeout:g} seconds, requests are answered 503 now"
-            self.common.log.warning(catalogue.STAND_IN, text, settings.name)
+            self.resources.log.warning(catalogue.STAND_IN, text, settings.name)
         # The pool's own interpreter may be what is missing: then ours, if this user can reach it.
         ours = self._streak.failures % 2 == 1
         self.generation = Generation(
@@ -85,7 +86,7 @@ class StandIn:
                 pm_max_requests=0,
                 ping_path=None,  # a health check must not hear that all is well; a status page may still tell
             ),
-            self.common,
+            self.resources,
         )
 
     def _retire(self, now: float) -> None:

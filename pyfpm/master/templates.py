@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pyfpm import catalogue, messages
+from pyfpm import catalogue, messages, packets
 from pyfpm.errors import StartError
 from pyfpm.master import deadlines, processes
 from pyfpm.master.backoff import YOUNG
@@ -110,7 +110,7 @@ class Templates:
         if self.current is None or not self.has_loaded:
             return False
         try:
-            messages.send(self.current.channel, messages.AskFiles())
+            packets.send(self.current.channel, messages.AskFiles())
         except OSError:
             return False
         return True

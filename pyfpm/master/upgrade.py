@@ -216,7 +216,7 @@ class Upgrade:
     def _legacy(self, control: Control, clients: list[int]) -> Legacy:
         listening = None if control.listener is None else control.listener.fileno()
         legacy = Legacy(__version__, self._pid_file, listening, clients)
-        of_pools = [pool.common.listener for pool in self._daemon.pools]
+        of_pools = [pool.resources.listener for pool in self._daemon.pools]
         for other in [one for one in self._daemon.listeners() if one not in of_pools]:
             legacy.others.append(OldListener(other.socket.fileno(), other.inherited, _identity_of(other)))
         for pool in self._daemon.pools:
@@ -226,7 +226,7 @@ class Upgrade:
                 for child in generation.children
                 if child.pid and not child.channel_ended
             ]
-            listener = pool.common.listener
+            listener = pool.resources.listener
             legacy.pools[pool.name] = OldPool(
                 listener.socket.fileno(),
                 listener.inherited,

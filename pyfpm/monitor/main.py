@@ -17,7 +17,7 @@ import sys
 import time
 import traceback
 
-from pyfpm import kernel, messages
+from pyfpm import kernel, messages, packets
 from pyfpm.fork import EXIT_INTERNAL, leave
 from pyfpm.monitor.confine import confine
 from pyfpm.monitor.picture import Picture
@@ -52,7 +52,7 @@ class Monitor:
         self.server.watch(channel, self._hear_master)
 
     def _hear_master(self, _now: float) -> None:
-        received = messages.receive(self._channel, messages.Speaker.MASTER_SHOWS)
+        received = packets.receive(self._channel, messages.Speaker.MASTER_SHOWS)
         if received is None:
             leave(0)
         match received[0]:

@@ -17,7 +17,7 @@ from os import close, pipe, read, waitpid
 from signal import signal as set_handler
 from socket import socket
 
-from pyfpm import kernel, messages
+from pyfpm import kernel, messages, packets
 from pyfpm.errors import ApplicationError
 from pyfpm.fork import EXIT_INTERNAL, flush_streams, fork_child, leave
 from pyfpm.scoreboard import Scoreboard
@@ -37,7 +37,7 @@ def main(channel_descriptor: str, pool: str) -> None:
     """The life of a template. It never returns: threads that an application left running must not hold it up."""
     kernel.set_title(f"pyfpm: pool {pool} template")
     channel = socket(fileno=int(channel_descriptor))
-    received = messages.receive(channel, messages.Speaker.MASTER_GREETS)
+    received = packets.receive(channel, messages.Speaker.MASTER_GREETS)
     if received is None or not isinstance(received[0], messages.Greeting):
         leave(EXIT_INTERNAL)
     greeting = received[0]
@@ -46,7 +46,7 @@ def main(channel_descriptor: str, pool: str) -> None:
     try:
         template.load()
     except ApplicationError as error:
-        messages.send(channel, messages.LoadFailed(error.code, text=str(error)))
+        packets.send(channel, messages.LoadFailed(error.code, text=str(error)))
         leave(EXIT_INTERNAL)
     template.obey()
     leave(0)
@@ -85,7 +85,7 @@ class Template:
             if note and preload == "auto":
                 # This process cannot be made clean again. The master starts another one that does not import, and what
                 # the import started goes with this one: it leads the process group.
-                messages.send(self.channel, messages.Unclean(text=note))
+                packets.send(self.channel, messages.Unclean(text=note))
                 os.killpg(os.getpid(), signal.SIGKILL)
             self.files = Files.loaded(began)
             gc.enable()
@@ -93,12 +93,12 @@ class Template:
         load_what_pages_need(self.settings)
         # Frozen objects are never looked at by a worker's collector, so their pages stay shared.
         gc.freeze()
-        messages.send(self.channel, messages.Loaded(text=note))
+        packets.send(self.channel, messages.Loaded(text=note))
 
     def obey(self) -> None:
         """Fork a worker for each order until the master closes the channel."""
         while True:
-            received = messages.receive(self.channel, messages.Speaker.MASTER_ORDERS)
+            received = packets.receive(self.channel, messages.Speaker.MASTER_ORDERS)
             if received is None:
                 return
             order = received[0]
@@ -108,7 +108,7 @@ class Template:
                     close(descriptor)
             elif isinstance(order, messages.AskFiles):
                 changed = "not preloaded" if self.files is None else self.files.changed()
-                messages.send(self.channel, messages.FilesChanged(text=changed))
+                packets.send(self.channel, messages.FilesChanged(text=changed))
 
     def fork_worker(self, order: messages.ForkWorker) -> None:
         """Fork twice, so that the worker is an orphan and becomes the child of the master, the subreaper.
@@ -120,7 +120,7 @@ class Template:
         try:
             gate_reader, gate_writer = pipe()
         except OSError as error:
-            messages.send(self.channel, messages.ForkFailed(order.slot, error.errno or 0))
+            packets.send(self.channel, messages.ForkFailed(order.slot, error.errno or 0))
             return
 
         def become_worker() -> None:
@@ -146,7 +146,7 @@ class Template:
                 code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else EXIT_INTERNAL
                 raise OSError(0 if code == EXIT_INTERNAL else code, "the process in the middle failed")
         except OSError as error:
-            messages.send(self.channel, messages.ForkFailed(order.slot, error.errno or 0))
+            packets.send(self.channel, messages.ForkFailed(order.slot, error.errno or 0))
         finally:
             close(gate_writer)
             close(gate_reader)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from os import close, dup2
 from select import POLLOUT, poll
 
-from pyfpm import messages
+from pyfpm import messages, packets
 from pyfpm.errors import MessageError
 
 TYPE_CHECKING = False
@@ -40,7 +40,7 @@ class Mailbox:
         try:
             while True:
                 try:
-                    messages.send(self._channel, message)
+                    packets.send(self._channel, message)
                     return True
                 except BlockingIOError:
                     waiting = poll()
@@ -69,7 +69,7 @@ class Mailbox:
         given_up = None
         while True:
             try:
-                received = messages.receive(self._channel, messages.Speaker.MASTER_POSTS)
+                received = packets.receive(self._channel, messages.Speaker.MASTER_POSTS)
             except BlockingIOError:
                 return given_up
             except (OSError, MessageError):

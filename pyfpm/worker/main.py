@@ -23,7 +23,8 @@ from os import close, dup2, read, write
 from signal import signal as set_handler
 from socket import socket
 
-from pyfpm import catalogue, kernel, messages
+from pyfpm import catalogue, kernel, messages, packets
+from pyfpm.clients import Clients
 from pyfpm.errors import ApplicationError, PeerError, PeerGone, RequestTimeout
 from pyfpm.fork import EXIT_INTERNAL, leave
 from pyfpm.gateway.body import Input, content_length, received
@@ -80,6 +81,12 @@ def run_worker(
 
 
 class Worker:
+    """One process of a pool that serves: made by the template's fork, it lives until the master or a limit ends it.
+
+    Everything that it holds, it holds for the whole of that time: listener, mailbox, its slot on the scoreboard, the
+    connections that are kept. `be_born`, `prepare` and `serve` are its life, each called once, in this order.
+    """
+
     def __init__(
         self,
         settings: dict[str, Any],
@@ -116,7 +123,8 @@ class Worker:
         )
         self._on_quit, self._on_mail = self._stop, self._look_in_mailbox  # bound once, to be known again
         self.is_forked = False  # we are no worker but a process that an application has forked from one
-        self.allowed = Allowed(settings["listen_allowed_clients"]) if settings["listen_allowed_clients"] else None
+        allowed = settings["listen_allowed_clients"]
+        self.allowed = Clients(allowed) if allowed else None
 
     # ── beginning and end ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -411,23 +419,6 @@ class Kept:
         self.until = until
 
 
-class Allowed:
-    """The addresses of listen.allowed_clients. Whoever connects to a unix socket has passed its mode already."""
-
-    def __init__(self, networks: list[str]) -> None:
-        import ipaddress  # 0.6 MB, for pools that ask for it
-
-        self._address = ipaddress.ip_address
-        self._networks = [ipaddress.ip_network(network) for network in networks]
-
-    def admits(self, peer: Any) -> bool:
-        if not isinstance(peer, tuple):
-            return True
-        address = self._address(peer[0].partition("%")[0])
-        address = getattr(address, "ipv4_mapped", None) or address
-        return any(address in network for network in self._networks)
-
-
 def show_peer(descriptor: int, peer: Any) -> str:
     """Who connected, for the log: an address, or the process at the other end of a unix socket."""
     if isinstance(peer, tuple):
@@ -438,10 +429,9 @@ def show_peer(descriptor: int, peer: Any) -> str:
     except OSError:
         return "peer on a descriptor that the application has closed"
     try:
-        packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        process = packets.peer_of(connection)
     except OSError:
         return "peer on the unix socket"
     finally:
         connection.detach()
-    pid, uid = int.from_bytes(packed[:4], sys.byteorder), int.from_bytes(packed[4:8], sys.byteorder)
-    return f"peer process {pid} of uid {uid}"
+    return f"peer process {process.pid} of uid {process.uid}"

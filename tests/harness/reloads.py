@@ -12,7 +12,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
-from pyfpm import messages
+from pyfpm import messages, packets
 from pyfpm.messages import Ask, Progress, Verb, Verdict
 from pyfpm.status.reports import PoolReport, read_report
 from tests.harness.fcgi_client import Connection, get_parameters, request_bytes
@@ -65,12 +65,12 @@ class Question:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(PATIENCE)
         self._socket.connect(str(daemon.pid_file.with_suffix(".sock")))
-        messages.send(self._socket, Ask(verb, messages.EVERYTHING if everything else 0, text="\n".join(pools)))
+        packets.send(self._socket, Ask(verb, messages.EVERYTHING if everything else 0, text="\n".join(pools)))
 
     def answer(self) -> Outcome:
         progress: list[str] = []
         with self._socket:
-            while received := messages.receive(self._socket, messages.Speaker.MASTER_ANSWERS):
+            while received := packets.receive(self._socket, messages.Speaker.MASTER_ANSWERS):
                 message = received[0]
                 if isinstance(message, Verdict):
                     return Outcome(message.code, "\n".join(progress), message.text)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pyfpm.clients import Clients
 from pyfpm.monitor.picture import Board, Picture, Pool
 from pyfpm.monitor.server import Server
 from pyfpm.scoreboard import RUNNING, Scoreboard
@@ -342,7 +343,7 @@ def test_clients_that_do_not_read_hold_nobody_up() -> None:
     for slot in range(1000):
         seat(board, slot, RUNNING)
     picture.boards[1] = Board(board, "a:b")
-    picture.pools[2] = Pool("www", [1], "/", None, "", [])
+    picture.pools[2] = Pool("www", [1], "/", None, "", Clients([]))
     server = Server(picture)
     ours, theirs = socket.socketpair()
     server.watch(theirs, lambda _: sys.exit())

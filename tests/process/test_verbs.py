@@ -12,9 +12,10 @@ import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from click import Context
 from click.testing import CliRunner
 
-from pyfpm import messages
+from pyfpm import messages, packets
 from pyfpm.cli.main import command
 from pyfpm.fork import fork_child
 from pyfpm.messages import Ask, Verb
@@ -61,6 +62,7 @@ def begin(daemon: Daemon, *arguments: str) -> subprocess.Popen[str]:
 def as_user(uid: int, daemon: Daemon, *arguments: str) -> Outcome:
     """A verb, by another user. In a fork and not a new interpreter: his may not be able to read ours."""
     reader, writer = os.pipe()
+    command.get_command(Context(command), arguments[0])  # imported as the daemon's user, who can
 
     def life() -> None:
         os.setgroups([])
@@ -368,7 +370,7 @@ def test_who_has_asked_may_leave(served: Daemon) -> None:
     with request_in_hand(served):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as gone:
             gone.connect(str(socket_of(served)))
-            messages.send(gone, Ask(Verb.QUIT, 0))
+            packets.send(gone, Ask(Verb.QUIT, 0))
         served.wait_log("Finishing ...")
         served.gate.release()
     assert served.wait_exit() == 0

@@ -15,40 +15,30 @@ SHARED = {
     "catalogue",
     "errors",
     "messages",
+    "packets",
     "scoreboard",
     "facts",
     "histogram",
     "signals",
     "fork",
     "kernel",
-    "__init__",
 }
 # Who may import whom; everybody may import from his own folder. "gateway.events" style names narrow it to one module.
 ALLOWED = {
     "__main__": {"cli"},
-    "cli": {"config", "master", "logs", "status", "messages", "catalogue", "errors", "fork", "__init__"},
-    "master": {"config", "logs", "status", *SHARED},
+    "cli": {"master", "config", "status", "logs", "packets", "messages", "fork", "errors", "catalogue"},
+    "master": {"config", "status", "logs", *SHARED},
     "bootstrap": {"template", "monitor"},
-    "monitor": {"protocols", "status", "messages", "scoreboard", "fork", "kernel", "catalogue", "errors"},
-    "template": {"worker", "messages", "scoreboard", "fork", "kernel", "catalogue", "errors"},
-    "worker": {
-        "protocols",
-        "gateway",
-        "status",
-        "logs",
-        "messages",
-        "scoreboard",
-        "histogram",
-        "fork",
-        "kernel",
-        "catalogue",
-        "errors",
-    },
+    "monitor": {"protocols", "status", "clients", "packets", "messages", "scoreboard", "fork", "kernel", "errors"},
+    "template": {"worker", "packets", "messages", "scoreboard", "fork", "kernel", "errors"},
+    "worker": {"gateway", "protocols", "status", "logs", "clients", *SHARED} - {"facts", "signals"},
     "gateway": {"protocols.events", "errors"},
     "protocols": {"errors"},
     "config": {"catalogue", "errors"},
     "logs": {"catalogue", "errors"},
     "status": {"scoreboard", "facts", "histogram", "errors"},
+    "clients": set[str](),
+    "packets": {"messages", "errors"},
     "messages": {"errors"},
     "scoreboard": {"facts", "histogram"},
     "facts": {"histogram"},
@@ -62,8 +52,8 @@ ALLOWED = {
 }
 # What runs on the pool's interpreter: the standard library alone, and Python 3.9.
 FOR_POOLS = (
-    "bootstrap", "template", "worker", "gateway", "protocols", "messages", "scoreboard", "facts", "histogram", "fork",
-    "kernel", "errors", "catalogue",
+    "bootstrap", "template", "worker", "gateway", "protocols", "clients", "messages", "packets", "scoreboard",
+    "facts", "histogram", "fork", "kernel", "errors", "catalogue",
 )  # fmt: skip
 FOR_POOLS_TOO = (
     "logs/access_log.py", "logs/access_codes.py", "logs/timestamp.py", "logs/__init__.py", "__init__.py",
@@ -95,6 +85,24 @@ def test_folders_import_only_downwards(module: Module) -> None:
         and name not in {one.partition(".")[0] for one in allowed}  # the folder itself, beside a module of it
     }
     assert not wrong
+
+
+def test_the_architecture_shows_the_table_as_it_is() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    block = text.partition("## Who may import whom")[2].split("```")[1]
+    shown = {
+        folder.strip(): set(names.split(", ")) - {"nothing"}
+        for folders, names in (line.split(" → ") for line in block.strip().splitlines())
+        for folder in folders.split(",")
+    }
+    assert shown == ALLOWED
+
+
+def test_no_permission_is_left_over() -> None:
+    found = {(module.folder, name.partition(".")[0]) for module in MODULES for name in ours(module)}
+    allowed = {(folder, name.partition(".")[0]) for folder, names in ALLOWED.items() for name in names}
+    told = {("bootstrap", "template"), ("bootstrap", "monitor")}  # which of the two its first argument says
+    assert allowed - found == told
 
 
 def test_no_arrow_goes_round() -> None:
@@ -141,7 +149,7 @@ def test_roots_process_never_loads_what_meets_clients(entrance: str) -> None:
 
 def test_a_pools_process_loads_nothing_of_roots() -> None:
     found = loaded_by("import pyfpm.template.main")
-    halves = tuple(f"pyfpm.{half}" for half in ("master", "cli", "config", "status"))
-    assert [name for name in found if name.startswith(halves)] == []
+    halves = tuple(f"pyfpm.{half}." for half in ("master", "cli", "config", "status"))
+    assert [name for name in found if f"{name}.".startswith(halves)] == []
     foreign = {"click", "psutil", "setproctitle", "tomli_w", "tomllib", "logging", "asyncio", "http", "email"}
     assert foreign & set(found) == set(), "each of these costs every worker memory, or is not there at all"

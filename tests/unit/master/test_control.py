@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pyfpm import messages
+from pyfpm import messages, packets
 from pyfpm.errors import EXIT_LATER, EXIT_NOT_PERMITTED, EXIT_USAGE
 from pyfpm.logs.error_log import ErrorLog, Level
 from pyfpm.logs.files import LogFile
@@ -63,7 +63,7 @@ class Desk:
     def ask(self, verb: Verb = Verb.STATUS, *pools: str, everything: bool = False) -> tuple[socket.socket, Request]:
         """A client that has asked, and its request as the master has it."""
         made = self.client()
-        messages.send(made, Ask(verb, int(everything), text="\n".join(pools)))
+        packets.send(made, Ask(verb, int(everything), text="\n".join(pools)))
         self.turn()
         return made, self.requests[-1]
 
@@ -87,7 +87,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 def hear(client: socket.socket) -> list[Message]:
     """All that the master says until it hangs up."""
     heard = []
-    while (received := messages.receive(client, messages.Speaker.MASTER_ANSWERS)) is not None:
+    while (received := packets.receive(client, messages.Speaker.MASTER_ANSWERS)) is not None:
         heard.append(received[0])
     return heard
 
@@ -95,7 +95,7 @@ def hear(client: socket.socket) -> list[Message]:
 def has_ended(client: socket.socket) -> bool:
     client.setblocking(False)
     try:
-        return messages.receive(client, messages.Speaker.MASTER_ANSWERS) is None
+        return packets.receive(client, messages.Speaker.MASTER_ANSWERS) is None
     except BlockingIOError:
         return False
     except ConnectionResetError:
@@ -155,7 +155,7 @@ def test_a_request_is_logged_with_who_asked(desk: Desk) -> None:
 def test_a_refusal_is_answered_and_logged(desk: Desk) -> None:
     desk.permit = Permit(refusal="not you", code=EXIT_NOT_PERMITTED)
     client = desk.client()
-    messages.send(client, Ask(Verb.STOP, 0))
+    packets.send(client, Ask(Verb.STOP, 0))
     desk.turn()
     assert hear(client) == [Verdict(EXIT_NOT_PERMITTED, text="not you")]
     assert desk.requests == []
@@ -165,7 +165,7 @@ def test_a_refusal_is_answered_and_logged(desk: Desk) -> None:
 @pytest.mark.parametrize("ask", [Ask(200, 0), Ask(0, 0), Ask(Verb.STATUS, 4)])
 def test_what_only_another_version_knows(desk: Desk, ask: Ask) -> None:
     client = desk.client()
-    messages.send(client, ask)
+    packets.send(client, ask)
     desk.turn()
     (verdict,) = hear(client)
     assert isinstance(verdict, Verdict)
@@ -218,7 +218,7 @@ def test_an_answer_of_any_size_comes_as_it_is_read(desk: Desk) -> None:
     client.setblocking(False)
     for _ in range(1000):
         with contextlib.suppress(BlockingIOError):
-            while (received := messages.receive(client, messages.Speaker.MASTER_ANSWERS)) is not None:
+            while (received := packets.receive(client, messages.Speaker.MASTER_ANSWERS)) is not None:
                 heard.append(received[0])
         desk.turn(1)
         if heard and isinstance(heard[-1], Verdict):
@@ -250,7 +250,7 @@ def test_who_hangs_up_in_the_middle_of_an_answer_is_forgotten(desk: Desk) -> Non
 
 def test_a_second_question_ends_the_connection(desk: Desk) -> None:
     client, request = desk.ask(Verb.RELOAD)
-    messages.send(client, Ask(Verb.STOP, 0))
+    packets.send(client, Ask(Verb.STOP, 0))
     desk.turn()
     assert not request.is_open
     assert len(desk.requests) == 1
@@ -261,7 +261,7 @@ def test_descriptors_and_other_kinds_are_refused(desk: Desk) -> None:
     for message in (messages.NewAccessLog(descriptors=(0,)), messages.Ready(0), Verdict(0)):
         client = desk.client()
         try:
-            messages.send(client, message)
+            packets.send(client, message)
         except PermissionError:
             assert message.descriptors, "only descriptors are refused by the kernel"
             client.send(message.kind)
@@ -289,7 +289,7 @@ def test_there_are_only_so_many(desk: Desk) -> None:
 
 def test_others_leave_room_for_root_and_for_one_another(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     uids = iter([*[1000] * 5, *range(2000, 2000 + control.MOST_OTHERS), *[0] * control.MOST_CLIENTS])
-    monkeypatch.setattr(messages, "peer_of", lambda _: messages.Sender(1, next(uids), 1))
+    monkeypatch.setattr(packets, "peer_of", lambda _: packets.Sender(1, next(uids), 1))
     ended = []
     for _ in range(control.MOST_CLIENTS + 5 + 1):
         desk.client()
@@ -303,7 +303,7 @@ def test_others_leave_room_for_root_and_for_one_another(desk: Desk, monkeypatch:
 def has_verdict(client: socket.socket) -> bool:
     client.setblocking(False)
     try:
-        received = messages.receive(client, messages.Speaker.MASTER_ANSWERS)
+        received = packets.receive(client, messages.Speaker.MASTER_ANSWERS)
     except BlockingIOError:
         return False
     return received is not None and isinstance(received[0], Verdict)
@@ -313,13 +313,13 @@ def test_nobody_can_fill_the_log(desk: Desk) -> None:
     desk.permit = Permit(refusal="no", code=EXIT_NOT_PERMITTED)
     for _ in range(3 * control.MOST_COMPLAINTS):
         client = desk.client()
-        messages.send(client, Ask(Verb.STOP, 0))
+        packets.send(client, Ask(Verb.STOP, 0))
         desk.turn()
     assert desk.said().count("refused") == control.MOST_COMPLAINTS
     assert desk.said().count("not logged for a minute") == 1
     desk.now += control.MINUTE
     client = desk.client()
-    messages.send(client, Ask(Verb.STOP, 0))
+    packets.send(client, Ask(Verb.STOP, 0))
     desk.turn()
     assert desk.said().count("refused") == control.MOST_COMPLAINTS + 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from pyfpm import messages
+from pyfpm import packets
 from pyfpm.master.children import Child, Children
 from pyfpm.master.control import Request
 from pyfpm.master.inquest import AT_ONCE, GONE, hold_inquest
@@ -47,7 +47,7 @@ def test_they_are_asked_some_at_a_time() -> None:
     generation = Generation()
     pool = SimpleNamespace(generations=lambda: [generation])
     said: list[Message] = []
-    request = Request(Verb.STACK, messages.Sender(1, 0, 0), 100.0, said.append)
+    request = Request(Verb.STACK, packets.Sender(1, 0, 0), 100.0, said.append)
     hold_inquest(request, cast("Any", [pool]), 100.0)
     gone = generation.children.in_slot(WORKERS - 1)
     assert gone is not None
@@ -67,7 +67,7 @@ def test_they_are_asked_some_at_a_time() -> None:
 def test_who_has_hung_up_makes_nobody_answer_any_more() -> None:
     generation = Generation()
     pool = SimpleNamespace(generations=lambda: [generation])
-    request = Request(Verb.STACK, messages.Sender(1, 0, 0), 100.0, lambda _: None)
+    request = Request(Verb.STACK, packets.Sender(1, 0, 0), 100.0, lambda _: None)
     hold_inquest(request, cast("Any", [pool]), 100.0)
     request.is_open = False
     generation.open.pop(0)(FULL, 101.0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pyfpm import messages
+from pyfpm import messages, packets
 from pyfpm.logs.error_log import ErrorLog
 from pyfpm.master.monitor import Monitor, _Process
 from pyfpm.scoreboard import Scoreboard
@@ -32,7 +32,7 @@ class PoolOfATest:
 
     def __post_init__(self) -> None:
         self.boards.append(Scoreboard.create(self.name, 1))
-        self.common = SimpleNamespace(status_listener=None)
+        self.resources = SimpleNamespace(status_listener=None)
         self.settings = SimpleNamespace(
             app="a:b", pm_status_path=None, ping_path=None, ping_response="", listen_allowed_clients=()
         )
@@ -60,7 +60,7 @@ class Shown:
     def take(self) -> list[messages.Message]:
         taken = []
         with contextlib.suppress(BlockingIOError):
-            while (received := messages.receive(self.channel, messages.Speaker.MASTER_SHOWS)) is not None:
+            while (received := packets.receive(self.channel, messages.Speaker.MASTER_SHOWS)) is not None:
                 taken.append(received[0])
                 for descriptor in received[0].descriptors:
                     os.close(descriptor)

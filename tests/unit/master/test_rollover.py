@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pyfpm.config.directives import PoolSettings
-    from pyfpm.master.generation import Common, Generation
+    from pyfpm.master.generation import Generation
+    from pyfpm.master.resources import PoolResources
 
 
 class Played:
@@ -67,7 +68,7 @@ def rollover(candidate: Played, most: int = 4, since: float = 100.0) -> Rollover
     settings = SimpleNamespace(pm_max_children=most, reload_surge=1, reload_timeout=60.0)
     return Rollover(
         cast("Generation", candidate),
-        cast("Common", None),
+        cast("PoolResources", None),
         cast("PoolSettings", settings),
         since,
         lambda _reason: None,

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from pyfpm import messages
+from pyfpm import packets
 from pyfpm.errors import EXIT_LATER
 from pyfpm.master.control import Request
 from pyfpm.master.lifecycle import Phase
@@ -45,7 +45,7 @@ class Desk:
     def ask(self, verb: Verb, at: float, *, uid: int = OWNER, full: bool = False) -> int:
         """The exit code of a question that may be asked."""
         said: list[Message] = []
-        request = Request(verb, messages.Sender(1, uid, uid), at, said.append)
+        request = Request(verb, packets.Sender(1, uid, uid), at, said.append)
         request.full, request.everything = full, True
         self.verbs.serve(request)
         (verdict,) = said

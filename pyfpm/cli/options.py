@@ -1,0 +1,24 @@
+"""What the command line said, for the daemon and for the verbs.
+
+Runs in: anyone's shell, an init system.
+Fails by: nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options that stand before a verb. `daemonize`: None if neither -D nor -F was given."""
+
+    config: str
+    prefix: str | None
+    pid: str | None
+    daemonize: bool | None
+    force_stderr: bool
+    allow_root: bool
+
+    def in_background(self) -> Options:
+        return replace(self, daemonize=True)
