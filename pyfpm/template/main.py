@@ -17,13 +17,14 @@ from os import close, pipe, read, waitpid
 from signal import signal as set_handler
 from socket import socket
 
-from pyfpm import kernel, messages, packets
-from pyfpm.errors import ApplicationError
+from pyfpm import catalogue, kernel, messages, packets
+from pyfpm.errors import ApplicationError, MessageError
 from pyfpm.fork import EXIT_INTERNAL, flush_streams, fork_child, leave
 from pyfpm.scoreboard import Scoreboard
 from pyfpm.template.files import Files
 from pyfpm.template.leftovers import Leftovers
 from pyfpm.worker.application import load_application
+from pyfpm.worker.mailbox import ERROR
 from pyfpm.worker.main import run_worker
 from pyfpm.worker.pages import load_what_pages_need
 
@@ -98,7 +99,13 @@ class Template:
     def obey(self) -> None:
         """Fork a worker for each order until the master closes the channel."""
         while True:
-            received = packets.receive(self.channel, messages.Speaker.MASTER_ORDERS)
+            try:
+                received = packets.receive(self.channel, messages.Speaker.MASTER_ORDERS)
+            except MessageError:
+                # What the master says is right, so it was the kernel that has left the descriptors out.
+                text = "the application has left the template no free descriptors for a worker; see rlimit_files"
+                packets.send(self.channel, messages.Said(ERROR, catalogue.OUT_OF_DESCRIPTORS, text=text))
+                leave(EXIT_INTERNAL)
             if received is None:
                 return
             order = received[0]
