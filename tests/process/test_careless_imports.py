@@ -92,7 +92,7 @@ def test_a_pool_whose_application_replaces_what_the_library_has(daemon: Daemon, 
     _retire(daemon, int(pid))
 
 
-@pytest.mark.parametrize("hub", ["", "gevent.sleep(0)"], ids=["patched", "with-a-hub"])
+@pytest.mark.parametrize("hub", ["", "gevent.get_hub()"], ids=["patched", "with-a-hub"])
 def test_gevent(daemon: Daemon, hub: str) -> None:
     """A hub does not survive a fork; the functions that are replaced do."""
     source = f"from gevent import monkey; monkey.patch_all()\nimport gevent, time\n{hub}\n{GEVENT}"

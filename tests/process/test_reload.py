@@ -76,8 +76,8 @@ def test_what_did_not_change_keeps_its_workers(daemon: Daemon) -> None:
 
 def test_the_probe_gets_what_every_request_gets(daemon: Daemon) -> None:
     daemon.write_app("site_of_mine.py", WITH_OUR_KEYS)
-    settings = {"app": "site_of_mine:application", "reload_probe": "/", "request_terminate_timeout": "60s"}
-    daemon.add_pool("www", settings)
+    timed = {"reload_probe": "/", "request_terminate_timeout": "60s"}
+    daemon.add_pool("www", {"app": "site_of_mine:application", **timed})
     daemon.start()
     assert daemon.get("/").status == 200
     daemon.write_app("site_of_mine.py", f"{WITH_OUR_KEYS}\n# changed")

@@ -30,7 +30,7 @@ ALLOWED = {
     "master": {"config", "status", "logs", *SHARED},
     "bootstrap": {"template", "monitor"},
     "monitor": {"protocols", "status", "clients", "packets", "messages", "scoreboard", "fork", "kernel", "errors"},
-    "template": {"worker", "packets", "messages", "scoreboard", "fork", "kernel", "errors"},
+    "template": {"worker", "packets", "messages", "scoreboard", "fork", "kernel", "errors", "catalogue"},
     "worker": {"gateway", "protocols", "status", "logs", "clients", *SHARED} - {"facts", "signals"},
     "gateway": {"protocols.events", "errors"},
     "protocols": {"errors"},

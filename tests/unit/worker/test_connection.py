@@ -69,8 +69,9 @@ def test_the_rest_of_a_body_that_nobody_wants_must_come_in_time(
         assert connection.finish(keep) is None
 
 
+@pytest.mark.usefixtures("peer")
 @pytest.mark.parametrize("piece", [record(ABORT, 1), record(GET_VALUES, 0), begin(role=3, keep=True)])
-def test_where_no_request_has_begun_nobody_waits_for_its_head(peer: socket.socket, piece: bytes) -> None:
+def test_where_no_request_has_begun_nobody_waits_for_its_head(piece: bytes) -> None:
     assert connection.read_head(piece) is None
     assert connection.read_head(piece) is None, "the connection is still good"
 
