@@ -139,7 +139,7 @@ class LoadFailed(Message):
 
 
 class Said(Message):
-    """Something for the error log: `level` as in logs.error_log, `text` of one line or several.
+    """Something for the error log: `level` as in logs.events, `text` of one line or several.
 
     `code` is its number in the catalogue; 0 for what has none.
     """
@@ -173,7 +173,7 @@ class Ready(Message):
     main_thread: int
 
 
-class Leaving(Message):
+class Outlived(Message):
     """The worker has reached a limit (`text` says which, with figures) and leaves when the master says so."""
 
     kind = b"O"
@@ -227,7 +227,7 @@ class ShowBoard(Message):
 
 
 class ShowPool(Message):
-    """Pool `number` is as the JSON in `text` says; see monitor/picture.py for its members."""
+    """Pool `number` is as the JSON in `text` says; see monitor/shown.py for its members."""
 
     kind = b"p"
     layout = struct.Struct("<Q")
@@ -347,12 +347,12 @@ PERMITTED: dict[Speaker, dict[type[Message], Speaker]] = {
     },
     Speaker.ORDERED_WORKER: {Born: Speaker.NEW_WORKER},
     Speaker.NEW_WORKER: {Ready: Speaker.WORKER, LoadFailed: Speaker.FAILED, Said: Speaker.NEW_WORKER},
-    Speaker.WORKER: {Leaving: Speaker.WORKER, Said: Speaker.WORKER},
+    Speaker.WORKER: {Outlived: Speaker.WORKER, Said: Speaker.WORKER},
     # How far it had come is not handed over.
     Speaker.INHERITED_WORKER: {
         Ready: Speaker.WORKER,
         LoadFailed: Speaker.FAILED,
-        Leaving: Speaker.WORKER,
+        Outlived: Speaker.WORKER,
         Said: Speaker.INHERITED_WORKER,
     },
     Speaker.FAILED: {Said: Speaker.FAILED},

@@ -15,7 +15,7 @@ import click
 import psutil
 
 from pyfpm import __version__
-from pyfpm.master.spawn import PACKAGE
+from pyfpm.installed import PACKAGE
 
 
 def show_info(config: str) -> None:

@@ -6,11 +6,10 @@ Fails by: nothing. The text is the worker's own, and as hostile as that may be; 
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
-import pyfpm
 from pyfpm.cli.units import show_seconds
+from pyfpm.installed import OWN_FILES
 from pyfpm.logs.slow_log import show_stacks
 from pyfpm.status.reports import printable
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from pyfpm.status.reports import StackReport
 
-PACKAGE = os.path.join(os.path.dirname(os.path.abspath(pyfpm.__file__)), "")
 ANY_DEPTH = 10_000  # calls: more than faulthandler writes
 NOTHING_OF_OTHERS = "    in pyfpm itself: no call of the application"
 MOST_NAMED = 20  # idle workers, in a line
@@ -41,7 +39,7 @@ def show_all(reports: Iterable[StackReport], *, all_frames: bool = False) -> lis
 
 def describe(report: StackReport, *, all_frames: bool = False) -> list[str]:
     """A worker and its stacks, without the calls of pyfpm itself that are always the same, unless `all_frames`."""
-    package, depth = ("", ANY_DEPTH) if all_frames else (PACKAGE, report.depth or ANY_DEPTH)
+    package, depth = ("", ANY_DEPTH) if all_frames else (OWN_FILES, report.depth or ANY_DEPTH)
     lines = [head_of(report)]
     if report.note:
         lines.append(f"  no stacks: {report.note}")

@@ -21,9 +21,15 @@ if TYPE_CHECKING:
 
 
 def content_length(environ: Environ) -> int | None:
-    """CONTENT_LENGTH in bytes; None when it is absent or empty (RFC 3875, 4.1.2), as for a chunked upload."""
+    """CONTENT_LENGTH in bytes; None when it is absent or empty (RFC 3875, 4.1.2), as for a chunked upload.
+
+    Caddy before 2.7 says "-1" of such an upload: it is taken out of the environ, where it would mislead.
+    """
     text = environ.get("CONTENT_LENGTH")
     if not text:
+        return None
+    if text == "-1":
+        del environ["CONTENT_LENGTH"]
         return None
     if not (text.isascii() and text.isdecimal() and len(text) < 20):
         raise PeerError(f"CONTENT_LENGTH is {text!r}, not a number of bytes")

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from pyfpm.logs.access_codes import Getter
 
-DEFAULT_FORMAT = '%R - %u %t "%m %r" %s'
 JSON = "json"
 # 1 for each byte that is escaped in a value. (A table and a count are three times as fast as to delete all others.)
 _UNSAFE = bytes([byte < 32 or byte > 126 or byte in b'"\\' for byte in range(256)])

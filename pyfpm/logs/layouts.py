@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from pyfpm.logs.escapes import escape_end, escape_journal_json, escape_json, escape_line, escape_quoted
-from pyfpm.logs.events import Event, Manner
+from pyfpm.logs.events import Event, Level, Manner
 from pyfpm.logs.timestamp import iso_stamp, stamp
 
 
@@ -76,7 +76,7 @@ class Layout:
         """The beginning of a line of text, up to and with the blank before the text."""
         head = f"{event.level.name}: "
         # As PHP-FPM: who debugs wants microseconds and the pid, on lines of every level.
-        debug = manner.level == 1
+        debug = manner.level is Level.DEBUG
         if debug:
             head += f"pid {os.getpid()}, "
         if self.reader is Reader.FILE:

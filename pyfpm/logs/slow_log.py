@@ -1,6 +1,6 @@
 """One slow request, readable: what a worker wrote of its stacks, as an entry in PHP-FPM's form.
 
-Runs in: master, as root.   Pure: no system call, no clock, no log.
+Runs in: master, as root; an operator's shell.   Pure: no system call, no clock, no log.
 Fails by: nothing to fail at. The text is the tenant's: it is bounded before it comes here, and escaped here.
 
     [21-Nov-2026 20:52:49]  [pool www] pid 912

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyfpm.facts import MANAGERS, STEP, STEPS, TEMPLATES, UNKNOWN, History
+from pyfpm.master.shares import averaged
 from pyfpm.master.tally import Tally
-from pyfpm.status.shares import averaged
 
 if TYPE_CHECKING:
     from pyfpm.master.backlog import Backlog, Queue
     from pyfpm.master.generation import Generation
     from pyfpm.master.pools import Pool
-    from pyfpm.status.shares import Shares
+    from pyfpm.master.shares import Shares
 
 INTERVAL = 1.0  # seconds
 NO_SHARE = 0.001  # of workers at work: too little to be shown

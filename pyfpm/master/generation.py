@@ -26,13 +26,13 @@ from pyfpm.master.children import Child, Children
 from pyfpm.master.dialogue import Dialogue, reason_of
 from pyfpm.master.failures import Failures
 from pyfpm.master.lifecycle import LAST_SECOND, Phase, is_harsher, pressure
-from pyfpm.master.orders import order_worker
 from pyfpm.master.overtime import Overtime
 from pyfpm.master.reason import Reason
 from pyfpm.master.sizing import Census
 from pyfpm.master.spawn import Spawned, start_template, trace_signal
 from pyfpm.master.tally import Tally
 from pyfpm.master.templates import Templates
+from pyfpm.master.worker_order import order_worker
 from pyfpm.scoreboard import IDLE, IN_REQUEST, READING, Scoreboard
 
 if TYPE_CHECKING:
@@ -322,7 +322,7 @@ class Generation:
                         child.ready, child.since, child.main_thread = True, now, message.main_thread
                 case messages.LoadFailed():
                     child.reason = reason_of(message)
-                case messages.Leaving():
+                case messages.Outlived():
                     if not child.outlived:  # by pm.max_lifetime, a moment before
                         self._let_outlive(child, message.text)
                 case messages.Said():

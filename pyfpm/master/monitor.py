@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING
 from pyfpm import catalogue, kernel, messages, packets
 from pyfpm.errors import StartError
 from pyfpm.fork import fork_child
+from pyfpm.installed import BOOTSTRAP
 from pyfpm.master import processes
 from pyfpm.master.accounts import primary_group_of, uid_of
 from pyfpm.master.backoff import Streak
-from pyfpm.master.spawn import BOOTSTRAP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,7 +204,7 @@ def _facts_of(pool: Pool) -> tuple[object, ...]:
 
 
 def _describe(pool: Pool, boards: list[int]) -> str:
-    """See monitor/picture.py."""
+    """See monitor/shown.py."""
     settings = pool.settings
     return json.dumps(
         {
@@ -260,7 +260,7 @@ def _become_monitor(arguments: list[str], channel: int, stderr: int) -> None:
     os.set_inheritable(channel, True)
     os.chdir("/")
     environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    os.execve(sys.executable, [sys.executable, "-I", str(BOOTSTRAP), *arguments], environment)
+    os.execve(sys.executable, [sys.executable, "-I", BOOTSTRAP, *arguments], environment)
 
 
 def _last_words(stderr: int) -> str:

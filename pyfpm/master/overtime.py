@@ -16,10 +16,10 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-import pyfpm
 from pyfpm import catalogue, messages
 from pyfpm.config.directive import name_of
 from pyfpm.config.directives import PoolSettings
+from pyfpm.installed import OWN_FILES
 from pyfpm.logs.slow_log import SlowRequest, entry, shorten, show_stacks
 from pyfpm.logs.timestamp import stamp
 from pyfpm.master import processes
@@ -44,7 +44,6 @@ STACKS_FIRST = 0.1
 # A tenant writes what it likes in its slots; it does not keep the master busy with that.
 LEAST_PAUSE = 0.01
 NO_STACKS = "no stacks: the worker did not write any"
-PACKAGE = os.path.dirname(os.path.abspath(pyfpm.__file__)) + os.sep
 
 
 def limits_of(settings: PoolSettings) -> RequestLimits:
@@ -225,7 +224,7 @@ class Overtime:
             self._next_look = now
 
     def _stacks(self, child: Child, text: bytes) -> list[str]:
-        return show_stacks(text, child.main_thread, self._settings.request_slowlog_trace_depth, PACKAGE)
+        return show_stacks(text, child.main_thread, self._settings.request_slowlog_trace_depth, OWN_FILES)
 
     def _named(self, child: Child) -> str:
         script, _ = self._scoreboard.read_origin(child.slot)

@@ -20,13 +20,14 @@ from pyfpm.config.directive import Settings, directive_of, name_of
 from pyfpm.config.directives import GlobalSettings, PoolSettings
 from pyfpm.config.values import NOWHERE, SYSLOG, show
 from pyfpm.errors import Problem, PyfpmError, StartError
+from pyfpm.installed import PACKAGE
 from pyfpm.logs.access_log import compile_format
 from pyfpm.logs.files import INHERITED
 from pyfpm.master import front_way, logfiles, trusted
 from pyfpm.master.accounts import Identity, gid_of, identity_of, uid_of
 from pyfpm.master.interpreters import interpreter_fault
 from pyfpm.master.reach import Need, obstacle
-from pyfpm.master.spawn import PACKAGE, interpreter_of
+from pyfpm.master.spawn import interpreter_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -353,7 +354,7 @@ def _reach_problems(pool: PoolSettings, who: Identity | None, chroot: str | None
     for path in pool.pythonpath:
         if found := reason(path, Need.IMPORT):
             yield _problem(catalogue.APPLICATION_OUT_OF_REACH, pool, "pythonpath", found)
-    if found := reason(str(PACKAGE), Need.IMPORT):
+    if found := reason(PACKAGE, Need.IMPORT):
         advice = "install pyfpm where the users of all pools can read it; a pool's processes run its code"
         text = f"[pool {pool.name}] pyfpm itself is out of reach: {found}"
         yield Problem(catalogue.PYFPM_OUT_OF_REACH, pool.where(), "", text, advice)

@@ -15,20 +15,17 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-import pyfpm
 from pyfpm import catalogue, kernel, messages, packets
 from pyfpm.config.directives import PoolSettings
 from pyfpm.config.values import NO_SIGNAL
 from pyfpm.errors import StartError
 from pyfpm.fork import EXIT_INTERNAL, fork_child, leave
+from pyfpm.installed import BOOTSTRAP
 from pyfpm.master.accounts import Identity, identity_of
 from pyfpm.master.privileges import become
 from pyfpm.scoreboard import Scoreboard
 
-PACKAGE = Path(pyfpm.__file__).resolve().parent
-BOOTSTRAP = PACKAGE / "bootstrap.py"
 # What service managers tell their main process is not for a pool, even where `clear_env = no`.
 _MASTERS_OWN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
@@ -144,7 +141,7 @@ def _become_template(
         kernel.die_with_parent(signal.SIGTERM)
         step = f"run {python}"
         arguments = ["template", str(channel.fileno()), settings.name, kernel.TITLE_FILLER]
-        os.execve(python, [python, str(BOOTSTRAP), *arguments], environment)
+        os.execve(python, [python, BOOTSTRAP, *arguments], environment)
     except (OSError, StartError) as error:
         with contextlib.suppress(OSError):
             text = f"the template cannot {step}: {error}"

@@ -10,6 +10,7 @@ from pyfpm.errors import PeerError
 from pyfpm.monitor.questions import LARGEST_HEAD, Answer, Heard, Question
 from pyfpm.protocols.events import Abort, Head, Reply
 from pyfpm.protocols.fastcgi import Decoder, end, head, stdout
+from pyfpm.status.headers import headers_of
 
 FIRST_BYTE = b"\x01"  # the version of the protocol, and no letter that HTTP begins with
 
@@ -40,7 +41,7 @@ class FastCgi:
         return Heard(reply)
 
     def encode(self, answer: Answer, question: Question | None) -> bytes:
-        headers = [*answer.headers, ("Content-Type", answer.kind)]
+        headers = [*headers_of(answer.kind), *answer.headers]
         start, _ = head(answer.status, headers)
         body = b"" if question is not None and question.method == "HEAD" else answer.body
         return stdout(self._request_id, start + body) + end(self._request_id)

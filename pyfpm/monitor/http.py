@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 
 from pyfpm.monitor.questions import LARGEST_HEAD, Answer, Heard, Question, refusal
+from pyfpm.status.headers import headers_of
 
 _END = re.compile(rb"\r?\n\r?\n")  # section 2.2: a line may end with LF alone
 _LINE_END = re.compile(rb"\r?\n")
@@ -46,7 +47,7 @@ class Http:
         return self._refuse(question) if isinstance(question, str) else Heard(question=question)
 
     def encode(self, answer: Answer, question: Question | None) -> bytes:
-        headers = [*answer.headers, ("Content-Type", answer.kind), ("Content-Length", str(len(answer.body)))]
+        headers = [*headers_of(answer.kind), *answer.headers, ("Content-Length", str(len(answer.body)))]
         lines = [f"HTTP/1.1 {answer.status}", *[f"{name}: {value}" for name, value in headers], "Connection: close"]
         start = "\r\n".join([*lines, "", ""]).encode("latin-1")
         return start if question is not None and question.method == "HEAD" else start + answer.body

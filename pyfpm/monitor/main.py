@@ -17,11 +17,12 @@ import sys
 import time
 import traceback
 
+import pyfpm.status.dashboard  # noqa: F401 - else imported when it is asked for: the confined open no file
 from pyfpm import kernel, messages, packets
 from pyfpm.fork import EXIT_INTERNAL, leave
 from pyfpm.monitor.confine import confine
-from pyfpm.monitor.picture import Picture
 from pyfpm.monitor.server import Server
+from pyfpm.monitor.shown import Shown
 
 TITLE = "pyfpm: monitor"
 
@@ -47,8 +48,8 @@ class Monitor:
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
-        self._picture = Picture()
-        self.server = Server(self._picture)
+        self._shown = Shown()
+        self.server = Server(self._shown)
         self.server.watch(channel, self._hear_master)
 
     def _hear_master(self, _now: float) -> None:
@@ -56,12 +57,12 @@ class Monitor:
         if received is None:
             leave(0)
         match received[0]:
-            case messages.ShowBoard() as shown:
-                self._picture.add_board(shown)
-            case messages.ShowPool() as shown:
-                self._picture.add_pool(shown)
-            case messages.ShowListener() as shown:
-                self.server.listen(shown.number, socket.socket(fileno=shown.descriptors[0]), shown.pool)
-            case messages.Forget() as gone:
-                self._picture.forget(gone.number)
-                self.server.forget(gone.number)
+            case messages.ShowBoard() as message:
+                self._shown.add_board(message)
+            case messages.ShowPool() as message:
+                self._shown.add_pool(message)
+            case messages.ShowListener() as message:
+                self.server.listen(message.number, socket.socket(fileno=message.descriptors[0]), message.pool)
+            case messages.Forget() as message:
+                self._shown.forget(message.number)
+                self.server.forget(message.number)

@@ -13,28 +13,25 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
 from pyfpm.monitor.questions import Answer, refusal
-from pyfpm.status.dashboard import CSP
-from pyfpm.status.formats import HTML, is_full, render, render_metrics
-from pyfpm.status.headers import NOT_TO_BE_KEPT
+from pyfpm.status.formats import is_full, render, render_metrics
 from pyfpm.status.snapshot import clean
 
 if TYPE_CHECKING:
-    from pyfpm.monitor.picture import Picture, Pool
     from pyfpm.monitor.questions import Question
+    from pyfpm.monitor.shown import Shown, ShownPool
     from pyfpm.status.snapshot import Snapshot
 
-HEADERS = (*NOT_TO_BE_KEPT, ("X-Content-Type-Options", "nosniff"))
 STATUS_PATHS = ("/", "/status")
 METRICS_PATH = "/metrics"
 ALLOWED = ("GET", "HEAD")
 OPENMETRICS_TYPE = "application/openmetrics-text"
 
 
-def answer(question: Question, picture: Picture, scope: int) -> Answer:
+def answer(question: Question, shown: Shown, scope: int) -> Answer:
     """The answer to one who may see pool number `scope`, or all if that is 0."""
     if question.method not in ALLOWED:
         return refusal("405 Method Not Allowed", ("Allow", ", ".join(ALLOWED)))
-    pools = picture.visible(scope)
+    pools = shown.visible(scope)
     chosen = [] if scope else _chosen(question.query)
     if unknown := set(chosen) - {pool.name for pool in pools}:
         return Answer("404 Not Found", f"no such pool: {clean(', '.join(sorted(unknown)))}\n".encode())
@@ -42,10 +39,10 @@ def answer(question: Question, picture: Picture, scope: int) -> Answer:
         pools = [pool for pool in pools if pool.name in chosen]
     pong = next((pool.ping_response for pool in pools if pool.ping_path in question.paths), None)
     if pong is not None:
-        return Answer("200 OK", pong.encode("utf-8", "surrogateescape"), headers=HEADERS)
+        return Answer("200 OK", pong.encode("utf-8", "surrogateescape"))
     if METRICS_PATH not in question.paths and not _is_status(question, pools):
         return refusal("404 Not Found")
-    found = [picture.snapshot(pool, is_full(question.query)) for pool in pools]
+    found = [shown.snapshot(pool, is_full(question.query)) for pool in pools]
     snapshots = [one for one in found if one is not None]
     if scope and not snapshots:
         return refusal("503 Service Unavailable", ("Retry-After", "1"))
@@ -55,13 +52,12 @@ def answer(question: Question, picture: Picture, scope: int) -> Answer:
 def _page(question: Question, snapshots: list[Snapshot], *, is_list: bool) -> Answer:
     if METRICS_PATH in question.paths:
         kind, body = render_metrics(snapshots, question.query, OPENMETRICS_TYPE in question.accept)
-        return Answer("200 OK", body, kind, HEADERS)
-    kind, body = render(snapshots, question.query, is_list=is_list)
-    policy = (("Content-Security-Policy", CSP),) if kind == HTML else ()
-    return Answer("200 OK", body, kind, HEADERS + policy)
+    else:
+        kind, body = render(snapshots, question.query, is_list=is_list)
+    return Answer("200 OK", body, kind)
 
 
-def _is_status(question: Question, pools: list[Pool]) -> bool:
+def _is_status(question: Question, pools: list[ShownPool]) -> bool:
     """Behind a front server, which has chosen the path, everything that arrives is meant for this page."""
     if not question.is_direct:
         return True

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-PLAIN = "text/plain;charset=UTF-8"
+from pyfpm.status.headers import PLAIN
+
 LARGEST_HEAD = 16 * 1024
 
 
@@ -29,7 +30,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """The response to one request."""
+    """The response to one request: a page of this content type, with `headers` beside those that all pages have."""
 
     status: str
     body: bytes

@@ -26,8 +26,8 @@ from pyfpm.monitor.questions import refusal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyfpm.monitor.picture import Picture
     from pyfpm.monitor.questions import Answer, Dialect, Question
+    from pyfpm.monitor.shown import Shown
 
 MOST_CONNECTIONS = 64
 MOST_AT_A_TIME = 16  # accepted before others have their turn
@@ -73,8 +73,8 @@ class Connection:
 class Server:
     """All listeners and connections."""
 
-    def __init__(self, picture: Picture) -> None:
-        self._picture = picture
+    def __init__(self, shown: Shown) -> None:
+        self._shown = shown
         self._selector = selectors.DefaultSelector()
         self._listeners: dict[int, tuple[socket.socket, int]] = {}  # with the pool that each is for
         self._connections: set[Connection] = set()
@@ -145,7 +145,7 @@ class Server:
             except OSError:
                 self._pause(now)
                 return
-            if self._picture.admits(scope, peer):
+            if self._shown.admits(scope, peer):
                 self._begin(channel, scope, now)
             else:
                 channel.close()
@@ -188,7 +188,7 @@ class Server:
 
     def _answer(self, question: Question, scope: int) -> Answer:
         try:
-            return answer(question, self._picture, scope)
+            return answer(question, self._shown, scope)
         except Exception:
             with contextlib.suppress(OSError):  # full: nobody reads it before the end, and the first is what counts
                 print(traceback.format_exc(), file=sys.stderr, end="", flush=True)

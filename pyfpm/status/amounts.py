@@ -1,6 +1,6 @@
 """Numbers for people: durations, sizes, counts and shares, each with its unit, and short.
 
-Runs in: worker that answers a status request, Python 3.9 and up.   Pure: no system call, no clock, no log.
+Runs in: worker or monitor that answers a status request, Python 3.9 and up.   Pure: no system call, no clock, no log.
 Fails by: nothing. What is unknown is a dash, never 0.
 """
 

@@ -1,6 +1,6 @@
 """What an operator should know first: a pool's state in a word, and what is wrong with it, the worst first.
 
-Runs in: worker that answers a status request, Python 3.9 and up.   Pure: no system call, no clock, no log.
+Runs in: worker or monitor that answers a status request, Python 3.9 and up.   Pure: no system call, no clock, no log.
 Fails by: nothing. Counts that only grow (crashes, slow requests) are no concern: they may be of last month.
 """
 

@@ -13,6 +13,7 @@ import json
 import time
 from functools import lru_cache
 
+from pyfpm.status.headers import HTML, PLAIN
 from pyfpm.status.markup import escape
 from pyfpm.status.metrics import exposition
 from pyfpm.status.snapshot import FIELDS, Process, Snapshot
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     Value = str | int | float | None
     Writer = Callable[[Sequence[Snapshot], dict[str, str], bool], str]
 
-HTML = "text/html;charset=UTF-8"
 UNKNOWN = "unknown"
 DATE = "%d/%b/%Y:%H:%M:%S %z"
 LIST = "processes"
@@ -65,7 +65,7 @@ def render(snapshots: Sequence[Snapshot], query: str, *, is_list: bool = False) 
     if "openmetrics" in asked:
         return render_metrics(snapshots, query, is_openmetrics=True)
     text = "\n".join([_text(snapshot, "full" in asked) for snapshot in snapshots])
-    return "text/plain;charset=UTF-8", text.encode("utf-8", "replace")
+    return PLAIN, text.encode("utf-8", "replace")
 
 
 def render_metrics(snapshots: Sequence[Snapshot], query: str, is_openmetrics: bool) -> tuple[str, bytes]:

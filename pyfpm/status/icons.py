@@ -1,6 +1,6 @@
 """The shapes that tell how something is to those who see no colours, and the words for those who see no shapes.
 
-Runs in: worker that answers a status request, Python 3.9 and up.   Pure: no system call, no clock, no log.
+Runs in: worker or monitor that answers a status request, Python 3.9 and up.   Pure: no system call, no clock, no log.
 Fails by: KeyError for a shape that is not there.
 """
 

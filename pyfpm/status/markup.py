@@ -1,6 +1,6 @@
 """Text made safe for HTML and XML.
 
-Runs in: worker that answers a status request, Python 3.9 and up.   Pure: no system call, no clock, no log.
+Runs in: worker or monitor that answers a status request, Python 3.9 and up.   Pure: no system call, no clock, no log.
 Fails by: nothing.
 """
 

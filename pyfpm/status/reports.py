@@ -153,12 +153,8 @@ def _types(kind: type[Report]) -> dict[str, tuple[type, ...]]:
     return {field.name: _KINDS[str(field.type)] for field in fields(kind)}
 
 
-def read_report(line: str) -> PoolReport:
-    """The pool's report that `line` is. What a newer master says beyond it is left out."""
-    return _made(PoolReport, _members(line), line)
-
-
 def read_stack(line: str) -> StackReport:
+    """The report that `line` is. What a newer master says beyond it is left out, here and below."""
     return _made(StackReport, _members(line), line)
 
 

@@ -24,7 +24,7 @@ from pyfpm.scoreboard import Scoreboard
 from pyfpm.template.files import Files
 from pyfpm.template.leftovers import Leftovers
 from pyfpm.worker.application import load_application
-from pyfpm.worker.mailbox import ERROR
+from pyfpm.worker.mailbox import Mailbox
 from pyfpm.worker.main import run_worker
 from pyfpm.worker.pages import load_what_pages_need
 
@@ -54,6 +54,8 @@ def main(channel_descriptor: str, pool: str) -> None:
 
 
 class Template:
+    """A pool's application, loaded, and what its workers share: they are forked from it."""
+
     def __init__(self, channel: socket, settings: dict[str, Any], descriptors: tuple[int, ...]) -> None:
         self.channel = channel
         self.settings = settings
@@ -104,7 +106,7 @@ class Template:
             except MessageError:
                 # What the master says is right, so it was the kernel that has left the descriptors out.
                 text = "the application has left the template no free descriptors for a worker; see rlimit_files"
-                packets.send(self.channel, messages.Said(ERROR, catalogue.OUT_OF_DESCRIPTORS, text=text))
+                Mailbox(self.channel, None).error(catalogue.OUT_OF_DESCRIPTORS, text)
                 leave(EXIT_INTERNAL)
             if received is None:
                 return

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # what is below it is ours
+# What is below it is ours: as this process names it, which in a chroot may be another name than outside.
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _OF_NO_INTEREST = (PACKAGE, importlib.__file__, "<frozen importlib")
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pyfpm.catalogue import Code
 
-DEBUG, NOTICE, WARNING, ERROR = range(1, 5)  # the levels of logs.error_log, which workers do not load
+DEBUG, NOTICE, WARNING, ERROR = range(1, 5)  # the levels of logs.events, which workers do not load
 PATIENCE_MS = 10_000
 
 

@@ -314,7 +314,7 @@ class Worker:
         if self.recycling is not None and (reason := self.recycling.is_due(self._desk.served)):
             # The master lets us go when a replacement is ready, or now if there is no room for one.
             self.recycling = None
-            self.mailbox.say(messages.Leaving(text=reason))
+            self.mailbox.say(messages.Outlived(text=reason))
 
     def _ring(self) -> None:
         """Wake the master. A full pipe has woken it already; one without a reader was of an image before this one."""

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     Application = Callable[[Environ, Callable[..., Any]], list[bytes]]
 
-PLAIN = "text/plain;charset=UTF-8"
-
 
 def load_what_pages_need(settings: dict[str, Any]) -> None:
     """Import in the template, whose memory is shared, what a worker would import when it is first asked."""
@@ -57,29 +55,20 @@ class Pages:
         return found
 
     def _ping(self, environ: Environ, start_response: Callable[..., Any]) -> list[bytes]:
-        from pyfpm.status.headers import NOT_TO_BE_KEPT
+        from pyfpm.status.headers import PLAIN, headers_of
 
         del environ
-        start_response("200 OK", [("Content-Type", PLAIN), *NOT_TO_BE_KEPT])
+        start_response("200 OK", headers_of(PLAIN))
         return [self._pong]
 
     def _status(self, environ: Environ, start_response: Callable[..., Any]) -> list[bytes]:
         # Here and not above: most pools have no status page, and would hold half a megabyte for it.
         from pyfpm.status.formats import is_full, render
-        from pyfpm.status.headers import NOT_TO_BE_KEPT
+        from pyfpm.status.headers import headers_of
         from pyfpm.status.snapshot import take
 
         query = environ["QUERY_STRING"]
         board, wall, now = self._slot.scoreboard, time.time(), time.monotonic_ns()
         kind, body = render([take(board, self._pool, self._app, wall, now, is_full(query))], query)
-        start_response("200 OK", [*NOT_TO_BE_KEPT, ("Content-Type", kind), *_more_headers(kind)])
+        start_response("200 OK", headers_of(kind))
         return [body]
-
-
-def _more_headers(kind: str) -> list[tuple[str, str]]:
-    """What a browser must know of the page for people."""
-    if not kind.startswith("text/html"):
-        return []
-    from pyfpm.status.dashboard import CSP
-
-    return [("Content-Security-Policy", CSP)]

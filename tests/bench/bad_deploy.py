@@ -25,6 +25,7 @@ from pathlib import Path
 
 from tests.bench.breakages import OF_CODE, OF_SETTINGS, Breakage
 from tests.bench.peers import Place
+from tests.bench.report import markdown
 from tests.bench.sites import (
     GranianSite,
     GunicornSite,
@@ -37,7 +38,7 @@ from tests.bench.sites import (
     options_for,
     place_for,
 )
-from tests.bench.visitors import REFUSED, Steady, Visit, visit
+from tests.bench.visitors import REFUSED, Steady, Visit, stay, visit
 
 WORKERS = 2
 PER_SECOND = 40.0
@@ -86,11 +87,11 @@ def trial(site: Site, version: str, breakage: Breakage) -> Result:
     """Break it, watch, repair it."""
     site.start()
     with Steady(site.target, PER_SECOND) as visitors:
-        _stay(BEFORE)
+        stay(BEFORE)
         with breakage.apply(site):
             began = time.perf_counter()
             said = site.reload()
-            _stay(began + WATCHED - time.perf_counter())
+            stay(began + WATCHED - time.perf_counter())
             exit_code = site.exit_code
             ended = time.perf_counter()
             visitors.settle()  # before the repair, which would save those who still wait
@@ -113,7 +114,7 @@ def _respawns(site: PyfpmSite) -> bool:
     while set(site.workers()) <= set(before) or len(site.workers()) < WORKERS:
         if time.monotonic() > ends:
             return False
-        _stay(0.1)
+        stay(0.1)
     return _answers(site, "old", RECOVERY)
 
 
@@ -126,12 +127,8 @@ def _answers(site: Site, word: str, seconds: float) -> bool:
             row += 1
         else:
             row = 0
-            _stay(0.1)
+            stay(0.1)
     return row == IN_A_ROW
-
-
-def _stay(seconds: float) -> None:
-    time.sleep(max(0.0, seconds))  # the visitors are what happens meanwhile; no event says that nothing went wrong
 
 
 # ── what is printed ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -166,11 +163,7 @@ the one that takes its place must answer with the old code.
 
 
 def table(results: Sequence[Result]) -> str:
-    return "\n".join(_line(row) for row in (HEAD, ["---"] * len(HEAD), *(_row(each) for each in results)))
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return markdown([HEAD, *(_row(each) for each in results)])
 
 
 def _row(result: Result) -> tuple[str, ...]:
@@ -218,7 +211,7 @@ def main() -> int:
         for kind, breakage in _trials(options):
             try:
                 results.append(_run(kind, place, breakage))
-                print(_line(_row(results[-1])), flush=True)
+                print(*_row(results[-1]), sep=" | ", flush=True)
             except RuntimeError as error:
                 print(f"{kind.name} does not take part ({breakage.name}): {error}\n", file=sys.stderr)
                 failed = True

@@ -22,6 +22,7 @@ from statistics import median
 
 from tests.bench.peers import Place
 from tests.bench.processes import cpu_ns, pss_kb
+from tests.bench.report import markdown
 from tests.bench.sites import PhpSite, PyfpmSite, Site, options_for, place_for
 from tests.bench.visitors import Target, read_outcome, visit
 
@@ -249,7 +250,7 @@ def table(figures: dict[str, Figures]) -> str:
     """A row for each figure, a column for each server, and the ratio of the first to the last."""
     shown = list(figures.values())
     head = ["", *(each.version for each in shown), *(["ratio"] if len(shown) > 1 else [])]
-    return "\n".join(_line(row) for row in (head, ["---"] * len(head), *(_row(row, shown) for row in ROWS)))
+    return markdown([head, *(_row(row, shown) for row in ROWS)])
 
 
 def _row(row: tuple[str, Callable[[Figures], float], str], shown: Sequence[Figures]) -> list[str]:
@@ -258,10 +259,6 @@ def _row(row: tuple[str, Callable[[Figures], float], str], shown: Sequence[Figur
     cells = [f"{value:.3g} {unit}".strip() for value in values]
     ratio = [f"{values[0] / values[-1]:.2f}" if values[-1] else ""] if len(values) > 1 else []
     return [name, *cells, *ratio]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ from pathlib import Path
 from statistics import quantiles
 
 from tests.bench.peers import Place
+from tests.bench.report import markdown
 from tests.bench.sites import DjangoSite, PhpSite, PyfpmSite, Site, UwsgiChain, UwsgiSite, options_for, place_for
-from tests.bench.visitors import Clients, Visit
+from tests.bench.visitors import Clients, Visit, stay
 
 WORKERS = 8
 CLIENTS = 16
@@ -82,7 +83,7 @@ def five(site: Site, clients: Clients) -> int:
     for number in range(RELOADS):
         _deploy(site, f"five-{number}")
         _wait_everywhere(clients, f"five-{number}")
-        _stay(APART)
+        stay(APART)
     return RELOADS
 
 
@@ -100,7 +101,7 @@ def floods(site: Site, clients: Clients) -> int:
         for turn, gap in enumerate(FLOOD):
             site.deploy(f"flood-{number}-{turn}")
             os.kill(site.master, signal.SIGUSR2)
-            _stay(gap)
+            stay(gap)
         _wait_everywhere(clients, f"flood-{number}-{len(FLOOD) - 1}")
     return 4 * len(FLOOD)
 
@@ -117,11 +118,7 @@ def _wait_everywhere(clients: Clients, word: str) -> None:
     while {each.outcome for each in clients.visits[-IN_A_ROW:]} != {word}:
         if time.monotonic() > ends:
             raise NotEverywhere(f"after {PATIENCE:g} s not everybody is answered by the new code")
-        _stay(0.01)
-
-
-def _stay(seconds: float) -> None:
-    time.sleep(max(0.0, seconds))  # the clients are what happens meanwhile
+        stay(0.01)
 
 
 # ── one trial ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -145,9 +142,9 @@ def trial(place: Place, kind: type[Site], deed: Deed, seconds: float) -> Result:
         version = site.install()
         site.start()
         with Clients(site.target, CLIENTS) as clients:
-            _stay(1)  # until everything has been used once
+            stay(1)  # until everything has been used once
             began = time.perf_counter()
-            _stay(seconds)
+            stay(seconds)
             middle = time.perf_counter()
             failures = []
             reloads = 0
@@ -156,7 +153,7 @@ def trial(place: Place, kind: type[Site], deed: Deed, seconds: float) -> Result:
             except NotEverywhere as error:
                 failures.append(str(error))
             took = time.perf_counter() - middle
-            _stay(1)
+            stay(1)
     finally:
         site.remove()
     quiet = [made for made in clients.since(began) if made.began + made.took < middle]
@@ -194,11 +191,7 @@ HEAD = (
 
 
 def table(results: Sequence[Result]) -> str:
-    return "\n".join(_line(row) for row in (HEAD, ["---"] * len(HEAD), *(_row(each) for each in results)))
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return markdown([HEAD, *(_row(each) for each in results)])
 
 
 def _row(result: Result) -> tuple[str, ...]:
@@ -231,7 +224,7 @@ def main() -> int:
             kind, deed = TRIALS[chosen]
             try:
                 results.append(trial(place, kind, deed, 3 if options.quick else 10))
-                print(_line(_row(results[-1])), flush=True)
+                print(*_row(results[-1]), sep=" | ", flush=True)
             except RuntimeError as error:
                 print(f"{chosen} does not take part: {error}\n", file=sys.stderr)
                 failed = True

@@ -11,6 +11,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
@@ -122,6 +123,10 @@ def budget_table(ours: Figures, base: Figures | None, ten: TenPools, replaced: R
     if base:
         rows.append(("CPU per request, ratio to uWSGI", _quartiles(ours.ratios), "1.4"))
         rows.append(("idle worker, PSS", f"{_mb(ours.memory.worker)} MB", f"{_mb(base.memory.worker)} MB (uWSGI's)"))
-    return "\n".join(
-        ["| Budget | measured | at most |", "| --- | --- | --- |", *(f"| {' | '.join(row)} |" for row in rows)]
-    )
+    return markdown([("Budget", "measured", "at most"), *rows])
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table, the first row of which is its head."""
+    head, *others = rows
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *others))

@@ -41,6 +41,11 @@ class Visit:
     outcome: str
 
 
+def stay(seconds: float) -> None:
+    """Let time pass: the visitors are what happens meanwhile, and no event says that nothing went wrong."""
+    time.sleep(max(0.0, seconds))
+
+
 def visit(target: Target) -> Visit:
     """Send one request and wait for its end."""
     began = time.perf_counter()

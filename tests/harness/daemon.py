@@ -8,13 +8,14 @@ test had announced.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import psutil
 
@@ -304,6 +305,11 @@ class Daemon:
     def post(self, path: str, body: bytes, pool: str = "www", **more: str) -> Answer:
         parameters = get_parameters(path, REQUEST_METHOD="POST", CONTENT_LENGTH=str(len(body)), **more)
         return request(self.address(pool), parameters, body)
+
+    def process(self, pool: str = "www") -> dict[str, Any]:
+        """Everything that the application's /process tells of the worker that answers."""
+        found: dict[str, Any] = json.loads(self.get("/process", pool=pool).body)
+        return found
 
     def family(self) -> list[int]:
         """Every process below the master."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pyfpm import messages, packets
 from pyfpm.messages import Ask, Progress, Verb, Verdict
-from pyfpm.status.reports import PoolReport, read_report
+from pyfpm.status.reports import PoolReport, read_status
 from tests.harness.fcgi_client import Connection, get_parameters, request_bytes
 from tests.harness.waits import PATIENCE, Deadline, title_of
 
@@ -91,7 +91,8 @@ def reload(daemon: Daemon, *pools: str, everything: bool = False) -> Outcome:
 
 def report(daemon: Daemon, pool: str = "www") -> PoolReport:
     """The pool's line of `pyfpm status --json`."""
-    return read_report(ask(daemon, Verb.STATUS, pool).progress)
+    pools, _ = read_status([ask(daemon, Verb.STATUS, pool).progress])
+    return pools[0]
 
 
 def wait_report(daemon: Daemon, wanted: Callable[[PoolReport], bool], pool: str = "www") -> PoolReport:

@@ -1,4 +1,4 @@
-"""Addresses for daemons: listening sockets to hand over, and ports that are free.
+"""Addresses for daemons: listening sockets to hand over, and ports that are free; and what is open here.
 
 Runs in: tests.
 Fails by: OSError.
@@ -6,7 +6,13 @@ Fails by: OSError.
 
 from __future__ import annotations
 
+import os
 import socket
+
+
+def open_descriptors() -> set[str]:
+    """Of this process."""
+    return set(os.listdir("/proc/self/fd"))
 
 
 def listening(host: str = "127.0.0.1") -> socket.socket:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from tests.harness.daemon import Daemon
 
 
-def process_of(daemon: Daemon, pool: str = "www") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(daemon.get("/process", pool=pool).body)
-    return found
-
-
 @pytest.mark.parametrize("version", list(interpreters.interpreters()))
 def test_every_interpreter_runs_every_kind_of_pool(daemon: Daemon, version: str) -> None:
     one = interpreters.interpreters()[version]
@@ -29,7 +24,7 @@ def test_every_interpreter_runs_every_kind_of_pool(daemon: Daemon, version: str)
         daemon.add_pool_on(one, preload, {"preload": preload, "pm.max_children": 2})
     daemon.start(*daemon.options_for(one))
     for pool in ("yes", "no"):
-        process = process_of(daemon, pool)
+        process = daemon.process(pool)
         assert process["version"] == list(one.version[:2])
         assert os.path.realpath(process["executable"]) == one.path
         body = bytes(range(256)) * 1000
@@ -46,13 +41,13 @@ def test_interpreters_side_by_side(daemon: Daemon) -> None:
         daemon.add_pool_on(one, f"py{name}")
     daemon.start(*daemon.options_for(*found.values()))
     for name, one in found.items():
-        assert process_of(daemon, f"py{name}")["version"] == list(one.version[:2])
+        assert daemon.process(f"py{name}")["version"] == list(one.version[:2])
 
 
 def test_nothing_of_the_master_is_on_the_pools_path(daemon: Daemon) -> None:
     daemon.add_pool()
     daemon.start()
-    process = process_of(daemon)
+    process = daemon.process()
     assert process["path"][0] == str(daemon.app_folder)
     masters = [
         str(daemon.stage.library),
@@ -70,7 +65,7 @@ def test_a_pyfpm_in_the_pools_environment_is_not_looked_at(daemon: Daemon) -> No
     daemon.write_app("pyfpm/__init__.py", "raise RuntimeError('the wrong pyfpm')\n")
     daemon.add_pool()
     daemon.start()
-    assert process_of(daemon)["package"] == str(daemon.stage.package / "__init__.py")
+    assert daemon.process()["package"] == str(daemon.stage.package / "__init__.py")
 
 
 def test_pythonpath_comes_after_chdir(daemon: Daemon) -> None:
@@ -80,7 +75,7 @@ def test_pythonpath_comes_after_chdir(daemon: Daemon) -> None:
     (more / "shared.py").write_text("from apps import application\n")
     daemon.add_pool("www", {"app": "shared:application", "pythonpath": more})
     daemon.start()
-    assert process_of(daemon)["path"][:2] == [str(daemon.app_folder), str(more)]
+    assert daemon.process()["path"][:2] == [str(daemon.app_folder), str(more)]
 
 
 # ── the environment ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -98,7 +93,7 @@ def test_a_safe_path_keeps_what_the_environment_adds(daemon: Daemon) -> None:
 def test_the_environment_is_empty_but_for_what_is_configured(daemon: Daemon) -> None:
     daemon.add_pool("www", {"env[SITE]": "shop", "env[COPIED]": "$FROM_MASTER"})
     daemon.start(environ={"FROM_MASTER": "copied", "SECRET": "of the master"})
-    environ = process_of(daemon)["environ"]
+    environ = daemon.process()["environ"]
     user = {"USER": POOL_USER, "HOME": os.path.expanduser(f"~{POOL_USER}")} if AS_ROOT else {}
     # LC_CTYPE is Python's own (PEP 538), where the environment has no locale.
     assert {name: value for name, value in environ.items() if name != "LC_CTYPE"} == {
@@ -112,7 +107,7 @@ def test_the_environment_is_empty_but_for_what_is_configured(daemon: Daemon) -> 
 def test_clear_env_no_keeps_it_without_what_is_for_the_master_alone(daemon: Daemon) -> None:
     daemon.add_pool("www", {"clear_env": "no", "env[SITE]": "shop"})
     daemon.start(environ={"KEPT": "kept", "SITE": "overridden", "WATCHDOG_USEC": "99999999"})
-    environ = process_of(daemon)["environ"]
+    environ = daemon.process()["environ"]
     assert (environ["KEPT"], environ["SITE"]) == ("kept", "shop")
     assert not {"NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID"} & environ.keys()
 
@@ -123,7 +118,7 @@ def test_what_a_worker_has_open(daemon: Daemon) -> None:
         daemon.add_pool("www", {"access.log": daemon.folder / "access.log"})
         daemon.add_pool("shop", {"access.log": daemon.folder / "shop.log"})
         daemon.start(descriptors=[stray.fileno()])
-        found = process_of(daemon)["descriptors"]
+        found = daemon.process()["descriptors"]
     assert found["0"] == "/dev/null"
     assert sorted(target.partition(":")[0] for target in (found["1"], found["2"])) == ["pipe", "pipe"]
     kinds = sorted(target.partition(":[")[0] for number, target in found.items() if int(number) > 2)
@@ -136,7 +131,7 @@ def test_what_a_worker_has_open(daemon: Daemon) -> None:
 def test_rlimits_and_priority_reach_the_workers(daemon: Daemon) -> None:
     daemon.add_pool("www", {"rlimit_files": 200, "process.priority": 5})
     daemon.start()
-    process = process_of(daemon)
+    process = daemon.process()
     assert process["rlimit_files"] == [200, 200]
     assert process["nice"] == (5 if AS_ROOT else 0)
 
@@ -144,7 +139,7 @@ def test_rlimits_and_priority_reach_the_workers(daemon: Daemon) -> None:
 def test_the_working_directory_and_arguments(daemon: Daemon) -> None:
     daemon.add_pool()
     daemon.start()
-    process = process_of(daemon)
+    process = daemon.process()
     assert process["cwd"] == str(daemon.app_folder)
     assert process["argv"] == ["pyfpm"]
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pyfpm.clients import Clients
-from pyfpm.monitor.picture import Board, Picture, Pool
 from pyfpm.monitor.server import Server
+from pyfpm.monitor.shown import Shown, ShownBoard, ShownPool
 from pyfpm.scoreboard import RUNNING, Scoreboard
 from tests.harness import http_client
 from tests.harness.daemon import Settings, fresh_daemon
@@ -338,13 +338,13 @@ def run_until_told(server: Server) -> None:
 
 def test_clients_that_do_not_read_hold_nobody_up() -> None:
     """A thousand workers make an answer that no socket holds; so the server is asked alone, without a daemon."""
-    picture = Picture()
+    shown = Shown()
     board = Scoreboard.create("crowd", 1000)
     for slot in range(1000):
         seat(board, slot, RUNNING)
-    picture.boards[1] = Board(board, "a:b")
-    picture.pools[2] = Pool("www", [1], "/", None, "", Clients([]))
-    server = Server(picture)
+    shown.boards[1] = ShownBoard(board, "a:b")
+    shown.pools[2] = ShownPool("www", [1], "/", None, "", Clients([]))
+    server = Server(shown)
     ours, theirs = socket.socketpair()
     server.watch(theirs, lambda _: sys.exit())
     with listening() as sock, contextlib.ExitStack() as stack:
@@ -363,7 +363,7 @@ def test_clients_that_do_not_read_hold_nobody_up() -> None:
         assert not thread.is_alive()
         server.close()
     theirs.close()
-    picture.forget(1)
+    shown.forget(1)
 
 
 @pytest.mark.parametrize(

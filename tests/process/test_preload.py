@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -21,24 +20,18 @@ IMPORTS = {
 }
 
 
-def process_of(daemon: Daemon, pool: str = "www") -> dict[str, Any]:
-    """Everything that /process tells."""
-    found: dict[str, Any] = json.loads(daemon.get("/process", pool=pool).body)
-    return found
-
-
 def test_a_clean_application_is_imported_once(daemon: Daemon) -> None:
     daemon.add_pool("www", {"pm.max_children": 3})
     daemon.start()
     daemon.engage(3)
-    assert process_of(daemon)["imported_by"] == daemon.template()
+    assert daemon.process()["imported_by"] == daemon.template()
 
 
 @pytest.mark.parametrize("preload", ["yes", "no"])
 def test_it_can_be_forced(daemon: Daemon, preload: str) -> None:
     daemon.add_pool("www", {"preload": preload})
     daemon.start()
-    process = process_of(daemon)
+    process = daemon.process()
     assert process["imported_by"] == (daemon.template() if preload == "yes" else process["pid"])
 
 
@@ -53,7 +46,7 @@ def test_what_an_import_leaves_behind_is_named(daemon: Daemon, kind: str) -> Non
     daemon.wait_log(rf"NOTICE: \[pool www\] not preloaded, .*{words}.*, made by lib\.metrics")
     workers = daemon.engage(2)
     for _ in range(4):
-        process = process_of(daemon)
+        process = daemon.process()
         assert process["imported_by"] == process["pid"], "each worker has imported it itself"
         assert process["pid"] in workers
     daemon.forgive_children_of_applications()
@@ -65,7 +58,7 @@ def test_yes_preloads_all_the_same_and_says_what_is_wrong(daemon: Daemon) -> Non
     daemon.add_pool("www", {"app": "threads:application", "preload": "yes"})
     daemon.start()
     daemon.wait_log(rf"WARNING: \[pool www\] preloaded, although the import left {words}, made by threads")
-    process = process_of(daemon)
+    process = daemon.process()
     assert process["imported_by"] == daemon.template()
     assert process["threads"] == 1, "a thread does not survive a fork"
 
@@ -81,7 +74,7 @@ def test_what_an_import_closes_again_is_no_harm(daemon: Daemon) -> None:
     )
     daemon.add_pool("www", {"app": "tidy:application"})
     daemon.start()
-    assert process_of(daemon)["imported_by"] == daemon.template()
+    assert daemon.process()["imported_by"] == daemon.template()
 
 
 def test_workers_share_what_was_imported(daemon: Daemon) -> None:

@@ -78,6 +78,7 @@ def test_every_format(site: Daemon, pool: str, query: str, full: str) -> None:
     answer = site.get("/fpm/status", query + full, pool)
     assert (answer.status, answer.header("content-type")) == (200, KINDS[query])
     assert {name: answer.header(name) for name in NEVER_KEPT} == NEVER_KEPT
+    assert answer.header("x-content-type-options") == "nosniff"
     policy = answer.header("content-security-policy") or ""
     assert policy.startswith("default-src 'none'; script-src 'sha256-") == (query == "html")
     text = answer.body.decode()

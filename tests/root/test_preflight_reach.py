@@ -34,7 +34,7 @@ def open_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
     path = Path(tempfile.mkdtemp(prefix="pyfpm-"))
     path.chmod(0o755)
     (path / "package").mkdir()
-    monkeypatch.setattr(preflight, "PACKAGE", path / "package")
+    monkeypatch.setattr(preflight, "PACKAGE", str(path / "package"))
     yield Folder(path)
     shutil.rmtree(path)
 

@@ -9,7 +9,7 @@ import pwd
 import re
 import stat
 import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from tests.harness.daemon import Daemon
 
 pytestmark = pytest.mark.skipif(not AS_ROOT, reason="needs root")
-
-
-def process_of(daemon: Daemon, pool: str = "www") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(daemon.get("/process", pool=pool).body)
-    return found
 
 
 def a_user_of_several_groups() -> str:
@@ -43,7 +38,7 @@ def a_user_of_several_groups() -> str:
 def test_a_user_by_name_brings_its_groups(daemon: Daemon, user: str) -> None:
     daemon.add_pool("www", {"user": user})
     daemon.start()
-    process = process_of(daemon)
+    process = daemon.process()
     entry = pwd.getpwnam(user)
     assert process["uid"] == [entry.pw_uid] * 3
     assert process["gid"] == [entry.pw_gid] * 3
@@ -56,7 +51,7 @@ def test_a_user_by_name_brings_its_groups(daemon: Daemon, user: str) -> None:
 def test_a_group_of_its_own(daemon: Daemon) -> None:
     daemon.add_pool("www", {"user": "www-data", "group": "daemon"})
     daemon.start()
-    process = process_of(daemon)
+    process = daemon.process()
     gid = grp.getgrnam("daemon").gr_gid
     assert process["gid"] == [gid] * 3
     assert sorted(process["groups"]) == sorted(os.getgrouplist("www-data", gid))
@@ -65,7 +60,7 @@ def test_a_group_of_its_own(daemon: Daemon) -> None:
 def test_a_user_by_number_has_nothing_but_it(daemon: Daemon) -> None:
     daemon.add_pool("www", {"user": "54321", "group": "54322"})
     daemon.start()
-    process = process_of(daemon)
+    process = daemon.process()
     assert (process["uid"], process["gid"], process["groups"]) == ([54321] * 3, [54322] * 3, [54322])
     assert not {"USER", "HOME"} & process["environ"].keys()
 
@@ -108,7 +103,7 @@ def test_root_pools_want_r(daemon: Daemon, settings: dict[str, object]) -> None:
     assert done.returncode == 78
     assert "please specify user and group other than root" in done.stderr
     daemon.start("-R")
-    assert 0 in process_of(daemon)["gid"]
+    assert 0 in daemon.process()["gid"]
 
 
 def test_pools_of_two_users_side_by_side(daemon: Daemon) -> None:
@@ -116,7 +111,7 @@ def test_pools_of_two_users_side_by_side(daemon: Daemon) -> None:
     daemon.add_pool("shop", {"user": "nobody"})
     daemon.start()
     for pool, user in (("www", "www-data"), ("shop", "nobody")):
-        assert process_of(daemon, pool)["uid"][0] == pwd.getpwnam(user).pw_uid
+        assert daemon.process(pool)["uid"][0] == pwd.getpwnam(user).pw_uid
         assert os.stat(f"/proc/{daemon.template(pool)}/task").st_nlink, "alive"
 
 

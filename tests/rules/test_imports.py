@@ -22,16 +22,17 @@ SHARED = {
     "signals",
     "fork",
     "kernel",
+    "installed",
 }
 # Who may import whom; everybody may import from his own folder. "gateway.events" style names narrow it to one module.
 ALLOWED = {
     "__main__": {"cli"},
-    "cli": {"master", "config", "status", "logs", "packets", "messages", "fork", "errors", "catalogue"},
+    "cli": {"master", "config", "status", "logs", "packets", "messages", "fork", "installed", "errors", "catalogue"},
     "master": {"config", "status", "logs", *SHARED},
     "bootstrap": {"template", "monitor"},
     "monitor": {"protocols", "status", "clients", "packets", "messages", "scoreboard", "fork", "kernel", "errors"},
     "template": {"worker", "packets", "messages", "scoreboard", "fork", "kernel", "errors", "catalogue"},
-    "worker": {"gateway", "protocols", "status", "logs", "clients", *SHARED} - {"facts", "signals"},
+    "worker": {"gateway", "protocols", "status", "logs", "clients", *SHARED} - {"facts", "signals", "installed"},
     "gateway": {"protocols.events", "errors"},
     "protocols": {"errors"},
     "config": {"catalogue", "errors"},
@@ -46,6 +47,7 @@ ALLOWED = {
     "signals": set[str](),
     "fork": set[str](),
     "kernel": set[str](),
+    "installed": set[str](),
     "errors": {"catalogue"},
     "catalogue": set[str](),
     "__init__": {"errors"},

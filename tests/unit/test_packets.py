@@ -13,6 +13,7 @@ from pyfpm import messages, packets
 from pyfpm.errors import MessageError
 from pyfpm.messages import LARGEST_TEXT, MOST_DESCRIPTORS, PERMITTED, Message, Speaker
 from pyfpm.packets import receive, send
+from tests.harness.sockets import open_descriptors
 
 KINDS = sorted({kind for permitted in PERMITTED.values() for kind in permitted}, key=lambda kind: kind.__name__)
 
@@ -41,10 +42,6 @@ def can_refuse_descriptors() -> bool:
         except OSError:
             return False
     return True
-
-
-def open_descriptors() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))
 
 
 def test_over_a_socket_the_sender_is_known() -> None:

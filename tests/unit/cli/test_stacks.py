@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from pyfpm.cli.stacks import PACKAGE, describe, show_all
+from pyfpm.cli.stacks import describe, show_all
+from pyfpm.installed import OWN_FILES
 from pyfpm.status.reports import StackReport
 from tests.unit.cli.examples import HOSTILE, a_worker
 
@@ -15,8 +16,8 @@ Thread 0x0000000000000002 (most recent call first):
 Current thread 0x0000000000000001 (most recent call first):
   File "/srv/site/report.py", line 42 in fetch
   File "/srv/site/wsgi.py", line 12 in application
-  File "{PACKAGE}gateway/response.py", line 99 in run
-  File "{PACKAGE}worker/main.py", line 11 in serve
+  File "{OWN_FILES}gateway/response.py", line 99 in run
+  File "{OWN_FILES}worker/main.py", line 11 in serve
 """
 
 
@@ -37,12 +38,12 @@ def test_the_thread_of_the_request_comes_first() -> None:
 
 def test_all_frames_are_all() -> None:
     lines = describe(stacks(depth=1), all_frames=True)
-    assert f"    serve() {PACKAGE}worker/main.py:11" in lines
+    assert f"    serve() {OWN_FILES}worker/main.py:11" in lines
     assert "    ... 1 more" in describe(stacks(depth=1))
 
 
 def test_a_worker_without_a_request_is_in_pyfpm() -> None:
-    text = f'Current thread 0x1 (most recent call first):\n  File "{PACKAGE}worker/main.py", line 11 in serve\n'
+    text = f'Current thread 0x1 (most recent call first):\n  File "{OWN_FILES}worker/main.py", line 11 in serve\n'
     assert describe(stacks(text, state="Idle")) == [
         "pool www, worker 912, Idle",
         "  thread main",

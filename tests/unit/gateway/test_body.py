@@ -125,7 +125,13 @@ def test_content_length(text: str | None, length: int | None) -> None:
     assert content_length({} if text is None else {"CONTENT_LENGTH": text}) == length
 
 
-@pytest.mark.parametrize("text", ["-1", "+1", " 1", "1 ", "1_0", "²", "0x10", "1,1", "9" * 20, "abc"])
+def test_an_unknown_length_as_caddy_tells_it() -> None:
+    environ = {"CONTENT_LENGTH": "-1"}
+    assert received(environ, b"chunked").read() == b"chunked"
+    assert environ == {}, "int(environ['CONTENT_LENGTH']) is common"
+
+
+@pytest.mark.parametrize("text", ["-2", "+1", " 1", "1 ", "1_0", "²", "0x10", "1,1", "9" * 20, "abc"])
 def test_bad_content_length(text: str) -> None:
     with pytest.raises(PeerError, match="not a number of bytes"):
         content_length({"CONTENT_LENGTH": text})

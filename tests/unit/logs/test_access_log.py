@@ -10,12 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyfpm.config.directive import directives_of
+from pyfpm.config.directives import PoolSettings
 from pyfpm.errors import PyfpmError
-from pyfpm.logs.access_log import DEFAULT_FORMAT, Entry, compile_format, is_suppressed, measures
+from pyfpm.logs.access_log import Entry, compile_format, is_suppressed, measures
 
 ACCEPTED = 1_795_294_369.25
 # What a front server can put into a value (bytes as Latin-1), and what an application can (any text).
 HOSTILE = st.text(st.characters(max_codepoint=255)) | st.text(st.characters(exclude_categories=()))
+(DEFAULT,) = [row.default for row in directives_of(PoolSettings) if row.name == "access.format"]
 
 
 @pytest.fixture
@@ -79,7 +82,7 @@ def test_every_code(entry: Entry, text: str, shown: str) -> None:
 def test_the_default_format_is_php_fpms(entry: Entry) -> None:
     entry.peer = "-"
     entry.environ["REMOTE_USER"] = ""
-    assert show(DEFAULT_FORMAT, entry) == '- -  21/Nov/2026:20:52:49 +0000 "POST /a%20b/c" 201\n'
+    assert show(DEFAULT, entry) == '- -  21/Nov/2026:20:52:49 +0000 "POST /a%20b/c" 201\n'
 
 
 def test_nothing_known_shows_dashes() -> None:
@@ -125,7 +128,7 @@ def test_only_what_the_format_asks_is_measured() -> None:
     assert measures("%{user}C %c") == {"cpu"}
     assert measures("%m %M %{milli}F") == {"memory", "first_byte"}
     assert measures("json") == {"cpu", "first_byte"}
-    for text in (DEFAULT_FORMAT, "%%C %%M %%F %%c", "%w %d"):
+    for text in (DEFAULT, "%%C %%M %%F %%c", "%w %d"):
         assert measures(text) == frozenset()
 
 

@@ -16,10 +16,7 @@ from pyfpm.config.values import Address
 from pyfpm.master import processes
 from pyfpm.master.spawn import start_template
 from pyfpm.scoreboard import Scoreboard
-
-
-def open_descriptors() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))
+from tests.harness.sockets import open_descriptors
 
 
 def exhausted(*_: object) -> None:

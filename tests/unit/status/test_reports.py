@@ -19,7 +19,6 @@ from pyfpm.status.reports import (
     Report,
     StackReport,
     WorkerReport,
-    read_report,
     read_stack,
     read_status,
 )
@@ -29,6 +28,11 @@ WORKER = WorkerReport("www", 912, "Running", 60.0, 3, 7, 2.5, "GET", "/x?y")
 STACK = StackReport(**dataclasses.asdict(WORKER), main_thread=1, depth=20, text="Thread 0x1")
 finite = st.floats(allow_nan=False, allow_infinity=False)
 maybe = st.none() | st.integers()
+
+
+def pool_of(line: str) -> PoolReport:
+    pools, _ = read_status([line])
+    return pools[0]
 
 
 def any_of(kind: type[Report]) -> st.SearchStrategy[Report]:
@@ -50,12 +54,12 @@ def any_of(kind: type[Report]) -> st.SearchStrategy[Report]:
 def test_a_report_is_one_line_and_comes_back() -> None:
     report = dataclasses.replace(WWW, trouble="first\nsecond é \x1b[31m", reload="took over")
     assert "\n" not in report.line()
-    assert read_report(report.line()) == report
+    assert pool_of(report.line()) == report
 
 
 @given(any_of(PoolReport))
 def test_any_report_of_a_pool_comes_back(report: PoolReport) -> None:
-    assert read_report(report.line()) == report
+    assert pool_of(report.line()) == report
 
 
 @given(any_of(StackReport))
@@ -69,12 +73,12 @@ def test_pools_and_workers_come_in_one_answer() -> None:
 
 def test_what_an_older_master_does_not_tell_is_unknown() -> None:
     told = {name: value for name, value in json.loads(WWW.line()).items() if name not in ("timed_out", "busy_5m")}
-    report = read_report(json.dumps(told))
+    report = pool_of(json.dumps(told))
     assert (report.timed_out, report.busy_5m) == (None, None)
 
 
 def test_a_long_trouble_is_cut() -> None:
-    found = read_report(dataclasses.replace(WWW, trouble="x" * 10_000).line())
+    found = pool_of(dataclasses.replace(WWW, trouble="x" * 10_000).line())
     assert len(found.trouble) == LONGEST_NOTE
     assert found.trouble.endswith("[...]")
 
@@ -88,12 +92,12 @@ def test_stacks_of_any_length_fit_in_a_message(text: str) -> None:
 
 
 def test_what_a_newer_master_says_beyond_it_is_left_out() -> None:
-    assert read_report(json.dumps({**json.loads(WWW.line()), "more": 1})) == WWW
+    assert pool_of(json.dumps({**json.loads(WWW.line()), "more": 1})) == WWW
 
 
 @pytest.mark.parametrize("line", ["", "{", "[]", "3", "{}", "[" * 100_000, '{"pool": "www"}'])
 def test_what_is_no_report(line: str) -> None:
-    for read in (read_report, read_stack, lambda line: read_status([line])):
+    for read in (read_stack, pool_of):
         with pytest.raises(MessageError):
             read(line)
 
@@ -118,4 +122,4 @@ def test_numbers_are_finite(value: str) -> None:
 @given(st.text())
 def test_any_text_is_a_report_or_a_message_error(line: str) -> None:
     with contextlib.suppress(MessageError):
-        read_report(line)
+        pool_of(line)

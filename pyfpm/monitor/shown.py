@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Pool:
+class ShownPool:
     """A pool as ShowPool tells it. `boards` are numbers: that of the generation that serves, then all others."""
 
     name: str
@@ -34,7 +34,7 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Board:
+class ShownBoard:
     """The scoreboard of a generation, and the application that its workers run."""
 
     scoreboard: Scoreboard
@@ -42,20 +42,20 @@ class Board:
 
 
 @dataclass
-class Picture:
+class Shown:
     """All pools, in the order in which they came."""
 
-    pools: dict[int, Pool] = field(default_factory=dict)
-    boards: dict[int, Board] = field(default_factory=dict)
+    pools: dict[int, ShownPool] = field(default_factory=dict)
+    boards: dict[int, ShownBoard] = field(default_factory=dict)
 
     def add_board(self, shown: messages.ShowBoard) -> None:
         self.forget(shown.number)
         scoreboard = Scoreboard(shown.descriptors[0], shown.slots, mmap.PROT_READ)
-        self.boards[shown.number] = Board(scoreboard, shown.text)
+        self.boards[shown.number] = ShownBoard(scoreboard, shown.text)
 
     def add_pool(self, shown: messages.ShowPool) -> None:
         members = json.loads(shown.text)
-        self.pools[shown.number] = Pool(clients=Clients(members.pop("allowed_clients")), **members)
+        self.pools[shown.number] = ShownPool(clients=Clients(members.pop("allowed_clients")), **members)
 
     def forget(self, number: int) -> None:
         self.pools.pop(number, None)
@@ -66,13 +66,13 @@ class Picture:
         """Whether who connects from `peer` may ask for pool number `scope`."""
         return scope not in self.pools or self.pools[scope].clients.admits(peer)
 
-    def visible(self, scope: int) -> list[Pool]:
+    def visible(self, scope: int) -> list[ShownPool]:
         """The pools that may be seen by who asks for pool number `scope`, or for all if that is 0."""
         if scope:
             return [self.pools[scope]] if scope in self.pools else []
         return list(self.pools.values())
 
-    def snapshot(self, pool: Pool, full: bool) -> Snapshot | None:
+    def snapshot(self, pool: ShownPool, full: bool) -> Snapshot | None:
         """The pool now, with the workers of all its generations; None if it is not known well enough yet."""
         boards = [self.boards[number] for number in pool.boards if number in self.boards]
         if not boards:

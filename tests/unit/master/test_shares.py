@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyfpm.status.shares import Shares, averaged
+from pyfpm.master.shares import Shares, averaged
 
 
 def run(steps: list[tuple[float, float]], step: float = 1.0) -> Shares:
