@@ -21,7 +21,14 @@ ONE_PLACE = {
     r"os\._exit": {"fork.py"},
     r"os\.kill": {"master/daemonize.py", "master/upgrade.py"},  # of their own children; everybody else has a pidfd
     r"os\.system": set[str](),
-    r"signal\.signal": {"fork.py", "signals.py", "worker/main.py", "master/daemonize.py", "cli/display.py"},
+    r"signal\.signal": {
+        "fork.py",
+        "signals.py",
+        "template/main.py",
+        "worker/main.py",
+        "master/daemonize.py",
+        "cli/display.py",
+    },
     r"signal\.set_wakeup_fd": {"fork.py", "signals.py"},
     r"time\.sleep": {"master/listeners.py", "master/pidfile.py", "cli/client.py", "cli/speech.py", "cli/watching.py"},
 }
