@@ -25,6 +25,7 @@ IMPORTS = {
     "stdout-closed": "sys.stdout.close()",
     "stdout-only-writes": "sys.stdout = type('W', (), {'write': lambda self, text: None})()",
     "stdout-deleted": "del sys.stdout",
+    "threads-replaced": "import threading\nthreading.enumerate = lambda: [object()]",
     "lazy-module": """
 class Lazy:
     def __getattr__(self, name):
