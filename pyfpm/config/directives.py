@@ -192,7 +192,12 @@ class GlobalSettings(Settings):
         differs="the default is yes there; service managers and containers want the foreground.",
     )
     rlimit_files: int = directive(
-        "rlimit_files", FILE_LIMIT, "The limit of open files of the master.", default=0, example="4096"
+        "rlimit_files",
+        FILE_LIMIT,
+        "The limit of open files of the master, and of pools that have none of their own. A worker takes up to five of "
+        "the master's.",
+        default=0,
+        example="4096",
     )
     rlimit_core: int = directive(
         "rlimit_core", CORE_LIMIT, "The limit of the size of core files of the master.", default=0, example="unlimited"

@@ -6,8 +6,9 @@ Fails by: nothing to fail at.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 30.0
@@ -16,16 +17,22 @@ YOUNG = 5.0  # seconds; a worker that has lived longer, or has begun a request, 
 
 @dataclass(frozen=True, slots=True)
 class Streak:
-    """Failures in a row, and the monotonic time before which nobody should try again."""
+    """Failures in a row, the monotonic time before which nobody should try again, and that of the last failure."""
 
     failures: int = 0
     not_before: float = 0.0
+    last: float = -math.inf
 
     def after_failure(self, now: float) -> Streak:
-        """One more: the first is tried again at once, then after 0.1 s, twice that, … up to 30 s."""
+        """One more: the first is tried again at once, then after 0.1 s, twice that, … up to 30 s.
+
+        Who fails in a pause was on the way before it: of twenty that were started together, that is no news.
+        """
+        if now < self.not_before:
+            return replace(self, last=now)
         failures = self.failures + 1
         pause = 0.0 if failures == 1 else min(FIRST_PAUSE * 2 ** min(failures - 2, 16), LONGEST_PAUSE)
-        return Streak(failures, now + pause)
+        return Streak(failures, now + pause, now)
 
     def allows(self, now: float) -> bool:
         return now >= self.not_before

@@ -33,14 +33,14 @@ class Failures:
 
         What is new is logged. That it goes on is logged once; further failures for the same reason are for debugging.
         """
-        self.streak = self.streak.after_failure(now)
+        before, self.streak = self.streak, self.streak.after_failure(now)
         if self.reason is None or _signature(reason.first) != _signature(self.reason.first):
             self._log.error(reason.code, reason.first, self._pool, reason.detail)
         else:
             self._log.debug(reason.first, self._pool)
         explained = [reason.first, *reason.detail.split("\n")[-LINES_EXPLAINED:]]
         self.reason = Reason(reason.code, "\n".join(explained).rstrip())
-        if self.streak.failures == 2:
+        if before.failures < self.streak.failures == 2:
             self._log.warning(
                 catalogue.FAILED_TWICE,
                 f"failed twice in a row; it is tried again in longer and longer intervals of up to {LONGEST_PAUSE:g} "
@@ -48,10 +48,11 @@ class Failures:
                 self._pool,
             )
 
-    def end(self) -> None:
-        """The last one did start, or has lived long enough to be called well."""
-        self.streak = Streak()
-        self.reason = None
+    def end(self, since: float) -> None:
+        """One that is ready since then is well: the streak is over, unless it has gone on after that."""
+        if since > self.streak.last:
+            self.streak = Streak()
+            self.reason = None
 
 
 def _signature(reason: str) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import math
 import os
 import signal
 import socket
@@ -21,9 +20,11 @@ from typing import TYPE_CHECKING
 
 from pyfpm import catalogue, messages, packets
 from pyfpm.master import deadlines, processes
-from pyfpm.master.backoff import YOUNG, died_young
+from pyfpm.master.backoff import YOUNG
+from pyfpm.master.bell import Bell
 from pyfpm.master.children import Child, Children
 from pyfpm.master.dialogue import Dialogue, reason_of
+from pyfpm.master.endings import Ending, judge
 from pyfpm.master.failures import Failures
 from pyfpm.master.lifecycle import Phase, is_harsher, pressure
 from pyfpm.master.overtime import Overtime
@@ -42,13 +43,15 @@ if TYPE_CHECKING:
     from pyfpm.master.resources import PoolResources
 
 RETRY_ORDER = 0.05  # seconds; a template that is busy with its orders is asked again then
-# A tenant can ring as often as it likes; it is heard so often at most.
-BELL_PAUSE = 0.005
-# More than a pipe holds by default. What is left, if a tenant has made the pipe larger, is heard after the pause.
-BELL_READ = 65536
 
 
 class Generation:
+    """The processes of one loading, and what the master holds of them.
+
+    A pool makes one at its start, one for each reload and one for its stand-in. It lives until its last process is
+    buried: `close` is called once `is_gone`.
+    """
+
     def __init__(self, number: int, settings: PoolSettings, resources: PoolResources, alarm_below: int = 0) -> None:
         self.number = number
         self.settings = settings
@@ -57,9 +60,7 @@ class Generation:
             # Twice the maximum: those that finish a request while they leave keep their slots.
             self.scoreboard = Scoreboard.create(self.name, 2 * settings.pm_max_children + settings.reload_surge)
             undo.callback(self.scoreboard.close)
-            # Not an eventfd: O_NONBLOCK belongs to an open file, so a tenant that shares it could make us wait. Of a
-            # pipe the end that is read is the master's alone.
-            self._bell, self._bell_rope = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            self._bell = Bell(resources.loop)
             undo.pop_all()
         self.children = Children(self.scoreboard.slots)
         self.tally = Tally()
@@ -83,10 +84,8 @@ class Generation:
         )
         self._worker_failures = Failures(self.name, resources.log)
         self._alarm_below = alarm_below
-        self._deaf_until: float | None = None
         self._wanted = 0  # workers that are to be started and could not be ordered yet
         self._dismissed = False
-        resources.loop.watch(self._bell, self._on_bell)
 
     # ── how it is ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -108,6 +107,12 @@ class Generation:
     def explanation(self) -> Reason | None:
         """The trouble with the end of its traceback, for people."""
         return self.templates.failures.reason or self._worker_failures.reason
+
+    @property
+    def has_been_tried(self) -> bool:
+        """It is in trouble, and of the workers that were on the way by then none is left that may do better."""
+        failed_at = self._worker_failures.streak.last
+        return bool(self.trouble) and not any(child.since < failed_at for child in self.children.unready())
 
     @property
     def is_gone(self) -> bool:
@@ -159,7 +164,7 @@ class Generation:
 
     def next_due(self, now: float) -> float:
         """When something is to be done that no event will remind of."""
-        due = min(math.inf if self._deaf_until is None else self._deaf_until, self._overtime.next_due(now))
+        due = min(self._bell.next_due(), self._overtime.next_due(now))
         if self._dismissed or not self._wanted:
             return due
         if self.templates.has_loaded:
@@ -207,16 +212,19 @@ class Generation:
         self.templates.end(number, now)
         for child in self.children:
             child.leaving_since = child.leaving_since or now
-            if child.pid and (child.pressed is not number or number is signal.SIGKILL):
-                child.pressed = number
-                processes.send_signal(child.pidfd, number)
+            if child.pressed is not number or number is signal.SIGKILL:
+                self._press(child, number, now)
 
     def adopt(self, remains: Iterable[tuple[int, int, tuple[int, ...]]], now: float) -> None:
         """Take workers (pid, mailbox, pipes) that an earlier image of this master had, and start none."""
         self._dismissed = True
         for slot, (pid, mailbox, pipes) in enumerate(remains):
-            pidfd = processes.confirm_child(pid)
+            pidfd = None
+            with contextlib.suppress(OSError):  # no descriptor is left for it
+                pidfd = processes.confirm_child(pid)
             if pidfd is None:
+                for descriptor in (mailbox, *pipes):
+                    os.close(descriptor)
                 continue
             child = Child(socket.socket(fileno=mailbox), now, pid, pidfd, pipes, slot=slot, ready=True)
             child.speaker = messages.Speaker.INHERITED_WORKER
@@ -235,7 +243,7 @@ class Generation:
         """Time limits, and messages that could not be delivered: what no event brings."""
         if self._dismissed:
             self.templates.end(signal.SIGTERM, now)
-        self._listen_again(now)
+        self._bell.listen_again(now)
         self._give_up_the_late(now)
         self._give_up_silent_peers(now)
         self._overtime.look_after(now)
@@ -263,9 +271,7 @@ class Generation:
     def close(self) -> None:
         """It is gone, and so is what the master held of it."""
         self._dialogue.tell_left_out()
-        self._resources.loop.forget(self._bell)
-        os.close(self._bell)
-        os.close(self._bell_rope)
+        self._bell.close()
         self.scoreboard.close()
 
     def _start_template(self, preload: str) -> Spawned:
@@ -273,7 +279,7 @@ class Generation:
             self.settings,
             listener=self._resources.listener.socket,
             scoreboard=self.scoreboard,
-            bell=self._bell_rope,
+            bell=self._bell.rope,
             generation=self.number,
             preload=preload,
             alarm_below=self._alarm_below,
@@ -314,7 +320,7 @@ class Generation:
         for message, sender in self._dialogue.hear(child):
             match message:
                 case messages.Born():
-                    self._adopt(child, sender.pid)
+                    self._adopt(child, sender.pid, now)
                 case messages.Ready():
                     if child.pid:  # 0: it has ended already, and this is what it had to say
                         took = now - child.since
@@ -329,15 +335,18 @@ class Generation:
                     self._dialogue.log_said(child, message, now)
                 case _:
                     raise AssertionError(f"messages.PERMITTED lets a worker say {message!r}")
-        if child.channel_ended and not child.pid and self.children.in_slot(child.slot) is child:
-            if not self._dismissed:  # or its template was told to leave with the order still unread
-                unborn = Reason(catalogue.WORKER_UNBORN, "a worker died before it was born")
-                self._worker_failures.count(child.reason or unborn, now)
-            self._forget(child, now)
+        if child.channel_ended and not child.pid:
+            is_lost = self.templates.is_ending(now)  # asked first: the template may have to say why it could not fork
+            unborn = Reason(catalogue.WORKER_UNBORN, "a worker died before it was born")
+            self._lose(child, None if is_lost else child.reason or unborn, now)
 
-    def _adopt(self, child: Child, pid: int) -> None:
+    def _adopt(self, child: Child, pid: int, now: float) -> None:
         """A worker has said its first word: the kernel tells who it is, by its credentials, and whose child it is."""
-        pidfd = processes.confirm_child(pid)
+        try:
+            pidfd = processes.confirm_child(pid)
+        except OSError as error:
+            self._lose(child, Reason(catalogue.CANNOT_FORK, f"cannot keep a worker: {error}"), now)
+            return
         if pidfd is None:
             if processes.is_stranger(pid):
                 self._refuse(child, f"process {pid} is no child of this master and cannot be a worker")
@@ -359,11 +368,18 @@ class Generation:
     def _lose_order(self, failed: messages.ForkFailed, now: float) -> None:
         child = self.children.in_slot(failed.slot)
         if child is not None and not child.pid:
-            self._forget(child, now)
             why = (
                 f"{os.strerror(failed.error)} ({failed.error})" if failed.error else "the process in the middle failed"
             )
-            self._worker_failures.count(Reason(catalogue.CANNOT_FORK, f"fork() failed: {why}"), now)
+            self._lose(child, Reason(catalogue.CANNOT_FORK, f"fork() failed: {why}"), now)
+
+    def _lose(self, child: Child, failure: Reason | None, now: float) -> None:
+        """A worker that was ordered will not come; None if that is no failure of its own."""
+        if self.children.in_slot(child.slot) is not child:
+            return  # it is known already
+        if failure is not None and not self._dismissed:
+            self._worker_failures.count(failure, now)
+        self._forget(child, now)
 
     def _bury_child(self, child: Child, end: processes.End, now: float) -> None:
         self._hear_child(child, now)  # it may have left its reason behind
@@ -376,30 +392,27 @@ class Generation:
         if end.by:
             self.signalled += 1
             self.scoreboard.set_mark(0)  # it may have taken up a connection that it did not come to count
-        self._forget(child, now)
         if end.by and last.stage in IN_REQUEST:
             how += f', in the middle of "{last.method} {last.uri}"'
-        if child.leaving_since is not None:
-            obeyed = not child.ready or (_obeyed(child, end) and last.stage not in IN_REQUEST)
-            self.tally.killed += not obeyed
-            if not obeyed:
+        self._forget(child, now)
+        match judge(child, end, last, lived, dismissed=self._dismissed):
+            case Ending.OBEYED:
+                if child.ready:
+                    self._worker_failures.end(child.since)  # it did start, though it had no time to grow old
+                self._log.debug(how, self.name)
+            case Ending.CUT_OFF | Ending.TIMED_OUT:
+                self.tally.killed += 1
                 self._log.warning(catalogue.WORKER_CUT_OFF, how, self.name)
-                return
-            if child.ready:
-                self._worker_failures.end()  # it did start, though it had no time to grow old
-            self._log.debug(how, self.name)
-        elif child.timed_out:
-            self.tally.killed += 1
-            self._log.warning(catalogue.WORKER_CUT_OFF, how, self.name)
-        elif not self._dismissed and (child.reason or died_young(lived, last.number)):
-            self.tally.crashed += 1
-            code = catalogue.WORKER_OUT_OF_MEMORY if end.oom else catalogue.WORKER_DIED_YOUNG
-            self._worker_failures.count(child.reason or Reason(code, how), now)
-        elif end.status == 0 or end.by == signal.SIGQUIT:
-            self._log.notice(how, self.name)
-        else:
-            self.tally.crashed += 1
-            self._log.warning(catalogue.WORKER_OUT_OF_MEMORY if end.oom else catalogue.WORKER_DIED, how, self.name)
+            case Ending.FAILED_TO_START:
+                self.tally.crashed += 1
+                young = catalogue.WORKER_OUT_OF_MEMORY if end.oom else catalogue.WORKER_DIED_YOUNG
+                self._worker_failures.count(child.reason or Reason(young, how), now)
+            case Ending.LEFT:
+                self._log.notice(how, self.name)
+            case Ending.DIED:
+                self.tally.crashed += 1
+                code = catalogue.WORKER_OUT_OF_MEMORY if end.oom else catalogue.WORKER_DIED
+                self._log.warning(code, how, self.name)
 
     def _forget(self, child: Child, now: float) -> None:
         self._overtime.forget(child, now)
@@ -413,17 +426,21 @@ class Generation:
         for child in self.children:
             if child.ready:
                 if self._worker_failures.streak.failures and deadlines.is_late(child.since, now, YOUNG):
-                    self._worker_failures.end()
+                    self._worker_failures.end(child.since)
             elif deadlines.is_late(child.since, now, self.settings.spawn_timeout):
-                self._give_up_on(child, f"not ready within {self.settings.spawn_timeout:g} s")
+                self._give_up_on(child, f"not ready within {self.settings.spawn_timeout:g} s", now)
 
-    def _give_up_on(self, child: Child, reason: str) -> None:
+    def _give_up_on(self, child: Child, reason: str, now: float) -> None:
+        template = self.templates.current
         if child.pid:
             child.reason = child.reason or Reason(catalogue.WORKER_LATE, f"{child.label()} was {reason}")
             processes.send_signal(child.pidfd, signal.SIGKILL)
-        else:
+        elif template is not None and template.since <= child.since:
             # Ordered and never born: a template that cannot fork is of no use, and the order ends with it.
             self.templates.kill(catalogue.ORDER_LATE, f"was ordered to fork a worker, which was {reason}")
+        else:
+            # Its template has gone, and the order has not ended with that: whoever it left behind has the mailbox.
+            self._lose(child, Reason(catalogue.WORKER_UNBORN, f"a worker was {reason}, its template has gone"), now)
 
     def _give_up_silent_peers(self, now: float) -> None:
         if not self.scoreboard.has(READING):
@@ -449,7 +466,7 @@ class Generation:
     def _push_leaving(self, now: float) -> None:
         """Those that were asked to leave and have not: the same signal again where it may have been missed, or more."""
         for child in self.children:
-            if child.leaving_since is None or not child.pid:
+            if child.leaving_since is None:
                 continue
             grace = self._resources.daemon.process_control_timeout
             number = pressure(Phase.FINISHING, now - child.leaving_since, grace)
@@ -460,10 +477,16 @@ class Generation:
             # QUIT once is enough for a worker in a request, which must not be interrupted again and again; one that is
             # idle can have missed it between looking at its flag and accept(2).
             if child.pressed is not number or self.scoreboard.stage(child.slot) == IDLE:
-                child.pressed = number
-                processes.send_signal(child.pidfd, number)
+                self._press(child, number, now)
 
-    # ── messages to workers, bells from them ────────────────────────────────────────────────────────────────────────
+    def _press(self, child: Child, number: signal.Signals, now: float) -> None:
+        if child.pid:
+            child.pressed = number
+            processes.send_signal(child.pidfd, number)
+        elif number is signal.SIGKILL:
+            self._lose(child, None, now)  # ordered and never born: there is nobody to kill, or to wait for any longer
+
+    # ── messages to workers ────────────────────────────────────────────────────────────────────────────────────────
 
     def _hand_over_access_log(self) -> None:
         log = self._resources.access_log
@@ -483,20 +506,3 @@ class Generation:
             return False
         processes.send_signal(child.pidfd, signal.SIGUSR1)
         return True
-
-    def _on_bell(self, now: float) -> None:
-        """Somebody rings: being awake is enough. Then a moment of deafness, for a tenant may ring without end."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._bell, BELL_READ)
-        self._resources.loop.forget(self._bell)
-        self._deaf_until = now + BELL_PAUSE
-
-    def _listen_again(self, now: float) -> None:
-        if self._deaf_until is not None and now >= self._deaf_until:
-            self._resources.loop.watch(self._bell, self._on_bell)
-            self._deaf_until = None
-
-
-def _obeyed(child: Child, end: processes.End) -> bool:
-    """Whether a worker that was asked to leave did so by itself, or by the TERM that it was sent."""
-    return end.status == 0 or (end.by == signal.SIGTERM and child.pressed is signal.SIGTERM)

@@ -11,6 +11,8 @@ import signal
 
 
 class Phase(enum.Enum):
+    """What the daemon as a whole is doing. The master holds one, from its first turn to its last; NEXT moves it on."""
+
     STARTING = "starting"
     RUNNING = "running"
     FINISHING = "finishing"

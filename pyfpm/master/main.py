@@ -166,10 +166,11 @@ class Master:
             number = pressure(self.phase, now - self._since, grace) or signal.SIGTERM
             for pool in self._daemon.all_pools():
                 pool.terminate(number, now)
+        # Nobody is ordered any more when the next image is to take over: it would not know who was not yet born.
+        makes_way = self._upgrade.is_next and not self._reloads.is_busy
         for pool in self._daemon.all_pools():
             with self._guarded():
-                # Nobody is ordered any more once the next image may take over: it would not know who was not yet born.
-                pool.reconcile(now, 0 if self._upgrade.is_due else self._daemon.room())
+                pool.reconcile(now, 0 if makes_way else self._daemon.room())
         if self.phase is Phase.STARTING:
             self._judge_start(now)
         elif self.phase is Phase.RUNNING:
@@ -217,7 +218,7 @@ class Master:
     def _judge_start(self, now: float) -> None:
         """The start has succeeded once each pool has been tried and one of them serves."""
         pools = self._daemon.pools
-        if not all(pool.can_serve or pool.trouble or pool.is_starved for pool in pools):
+        if not all(pool.has_been_tried for pool in pools):
             return
         if not any(pool.can_serve or pool.has_remains for pool in pools):
             self._log.alert(catalogue.NOTHING_SERVES, "no pool can serve, giving up")

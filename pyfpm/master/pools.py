@@ -80,6 +80,11 @@ class Pool:
         return self.current.is_serving
 
     @property
+    def has_been_tried(self) -> bool:
+        """It is known how its start goes: it serves, or it cannot."""
+        return self.can_serve or self.is_starved or self.current.has_been_tried
+
+    @property
     def has_remains(self) -> bool:
         """Workers of an earlier image of this master answer as long as ours do not."""
         return self._remains is not None and self._remains.is_serving

@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 
 
 def confirm_child(pid: int) -> int | None:
-    """A pidfd for `pid`, if the kernel says that it is our own child; None otherwise."""
+    """A pidfd for `pid`, if the kernel says that it is our own child; None otherwise.
+
+    OSError if there is none to be had: the child is killed then, for nobody could look after it.
+    """
     try:
         pidfd = os.pidfd_open(pid)
-    except OSError:
-        return None
+    except OSError as error:
+        if error.errno in (errno.ESRCH, errno.EINVAL):  # pid 0: the kernel does not show us that process
+            return None
+        _kill_child(pid)
+        raise
     try:
         # WNOWAIT: only look. A process that is not our child is ECHILD.
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -34,12 +40,19 @@ def confirm_child(pid: int) -> int | None:
     return pidfd
 
 
+def _kill_child(pid: int) -> None:
+    """Without a pidfd. Only we reap: as long as the kernel calls it our child, the pid is nobody else's."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        os.kill(pid, signal.SIGKILL)
+
+
 def is_stranger(pid: int) -> bool:
     """Whether `pid` runs and is no child of ours. One that has ended may have been ours, and is reaped already."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError as error:
-        return error.errno == errno.EINVAL  # pid 0: the kernel does not show us that process
+        return error.errno == errno.EINVAL  # pid 0
     try:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)

@@ -310,7 +310,7 @@ class Reloads:
             roll.pool.roll(roll.settings, roll.resources, self._on_rolled(job, roll), now)
             job.rolling[roll.pool.name] = roll.pool
         for name, pool in list(job.starting.items()):
-            if not pool.can_serve and not pool.trouble and not pool.is_starved:
+            if not pool.has_been_tried:
                 continue
             del job.starting[name]
             if pool.can_serve:

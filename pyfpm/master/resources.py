@@ -58,6 +58,8 @@ class PoolResources:
         for one in self._opened():
             if not any(one is other for other in kept):
                 one.close()
+        if self.access_log is not others.access_log:
+            self.access_log = None  # or workers that leave might be handed whatever has its number by then
 
     def _opened(self) -> list[Listener | OpenedLog | LogFile]:
         every = (self.listener, self.status_listener, self.access_log, self.error_log)

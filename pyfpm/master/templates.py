@@ -66,6 +66,16 @@ class Templates:
             return "loading"
         return "failed" if self.failures.streak.failures else "none"
 
+    def is_ending(self, now: float) -> bool:
+        """Whether there is none, or soon will be: what it has been ordered and has not begun ends with it."""
+        template = self.current
+        if template is None or template.finished_since is not None:
+            return True
+        self._hear(template, now)  # its end closes its channel first, then the mailboxes in the orders that wait there
+        if template.channel_ended:
+            processes.send_signal(template.pidfd, signal.SIGKILL)  # one that only hangs up is of no use
+        return template.channel_ended
+
     def may_start(self, now: float) -> bool:
         return self.current is not None or self.failures.streak.allows(now)
 
@@ -85,7 +95,7 @@ class Templates:
         elif not wanted:
             self.end(signal.SIGTERM, now)
         elif self.failures.streak.failures and deadlines.is_late(template.since, now, YOUNG):
-            self.failures.end()
+            self.failures.end(template.since)
 
     def end(self, number: signal.Signals, now: float) -> None:
         """It has done its part, its workers go on."""

@@ -174,14 +174,15 @@ class Upgrade:
             os.kill(self._test_pid, 9)  # our child, and not reaped yet: nobody else can have this pid
 
     @property
+    def is_next(self) -> bool:
+        """It is due, and no pool still finishes: the new image would not know it."""
+        return self.is_due and not self._daemon.leaving
+
+    @property
     def may_replace(self) -> bool:
-        """Not while there is what the new image would not know: a pool that still finishes, a worker not yet born."""
+        """Not while there is a worker that was ordered and is not yet born: the new image would not know it."""
         generations = [generation for pool in self._daemon.pools for generation in pool.generations()]
-        return (
-            self.is_due
-            and not self._daemon.leaving
-            and all(child.pid for generation in generations for child in generation.children)
-        )
+        return self.is_next and all(child.pid for generation in generations for child in generation.children)
 
     def replace_master(self, control: Control) -> None:
         """Become the new image. Returns only if that fails."""
@@ -303,12 +304,12 @@ def let_signals_in() -> None:
 def let_go(old: OldPool) -> None:
     """A pool that the new image does not have: its workers finish what they have in hand, its socket is tidied up."""
     for worker in old.workers:
-        pidfd = processes.confirm_child(worker.pid)
+        for descriptor in (worker.mailbox, *worker.pipes):
+            os.close(descriptor)
+        pidfd = processes.confirm_child(worker.pid)  # after that, or there might be no descriptor to be had
         if pidfd is not None:
             processes.send_signal(pidfd, signal.SIGQUIT)
             os.close(pidfd)
-        for descriptor in (worker.mailbox, *worker.pipes):
-            os.close(descriptor)
     _remove_file(old)
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from pyfpm.messages import Verb
 from tests.harness.load import Load
-from tests.harness.reloads import ask, in_hand, reload, report, version, write_site
-from tests.harness.waits import Watched, title_of
+from tests.harness.reloads import Question, ask, in_hand, reload, report, version, write_site
+from tests.harness.waits import PATIENCE, Deadline, Watched, title_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,6 +166,28 @@ def test_a_new_image_that_does_not_run_is_refused(served: Daemon) -> None:
     served.expect(".")
     assert served.get("/pid").status == 200
     assert served.run("status").returncode == 0
+
+
+def test_an_upgrade_that_waits_for_a_pool_to_finish_keeps_nobody_else_waiting(daemon: Daemon) -> None:
+    daemon.add_pool("shop", {"pm": "ondemand"})
+    daemon.add_pool("old")
+    daemon.start()
+    with in_hand(daemon, pool="old") as (client,):
+        daemon.gate.wait_inside()
+        del daemon.pools["old"]
+        assert reload(daemon).code == 0
+        before = set(daemon.family())
+        question = Question(daemon, Verb.UPGRADE)
+        daemon.wait_log("testing the configuration with the new pyfpm")
+        deadline = Deadline(PATIENCE, "the end of the test")
+        while set(daemon.family()) - before:
+            deadline.left()
+        ask(daemon, Verb.STATUS)  # it has looked around since, so the upgrade is due
+        assert daemon.get("/pid", pool="shop").status == 200
+        daemon.gate.release()
+        assert client.receive().status == 200
+    assert question.answer().code == 0
+    assert daemon.get("/pid", pool="shop").status == 200
 
 
 # ── however it was started ──────────────────────────────────────────────────────────────────────────────────────────

@@ -19,7 +19,8 @@ ONE_PLACE = {
     r"os\.(set(re|res|e)?[ug]id|setgroups|initgroups|chroot)": {"master/privileges.py", "monitor/confine.py"},
     r"os\.exec\w+": {"master/spawn.py", "master/upgrade.py", "master/monitor.py"},
     r"os\._exit": {"fork.py"},
-    r"os\.kill": {"master/daemonize.py", "master/upgrade.py"},  # of their own children; everybody else has a pidfd
+    # Of their own children, which nobody has reaped yet; whoever can have a pidfd has one.
+    r"os\.kill": {"master/daemonize.py", "master/processes.py", "master/upgrade.py"},
     r"os\.system": set[str](),
     r"signal\.signal": {"fork.py", "signals.py", "worker/main.py", "master/daemonize.py", "cli/display.py"},
     r"signal\.set_wakeup_fd": {"fork.py", "signals.py"},

@@ -14,6 +14,7 @@ def test_the_pauses() -> None:
     for _ in range(12):
         streak = streak.after_failure(now)
         pauses.append(round(streak.not_before - now, 6))
+        now = streak.not_before
     assert pauses == [0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30]
 
 
@@ -23,6 +24,14 @@ def test_a_pause_is_never_longer_than_the_longest(failures: int, now: float) -> 
     assert now <= streak.not_before <= now + LONGEST_PAUSE
     assert streak.allows(streak.not_before)
     assert streak.failures == failures + 1
+
+
+def test_many_that_were_started_together_fail_as_one() -> None:
+    streak = Streak()
+    for number in range(40):
+        streak = streak.after_failure(100 + number / 1000)
+    assert (streak.failures, streak.last) == (2, 100.039)
+    assert streak.allows(100.2)
 
 
 def test_a_streak_that_has_not_begun_allows_all() -> None:
