@@ -26,7 +26,7 @@ from pyfpm.master.children import Child, Children
 from pyfpm.master.dialogue import Dialogue, reason_of
 from pyfpm.master.endings import Ending, judge
 from pyfpm.master.failures import Failures
-from pyfpm.master.lifecycle import Phase, is_harsher, pressure
+from pyfpm.master.lifecycle import LAST_SECOND, Phase, is_harsher, pressure
 from pyfpm.master.overtime import Overtime
 from pyfpm.master.reason import Reason
 from pyfpm.master.sizing import Census
@@ -284,7 +284,7 @@ class Generation:
             preload=preload,
             alarm_below=self._alarm_below,
             is_watched=self._resources.daemon.status_listen is not None,
-            time_to_leave=self._resources.daemon.process_control_timeout,
+            time_to_leave=self._resources.daemon.process_control_timeout + LAST_SECOND,
         )
 
     # ── the workers ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -68,6 +68,7 @@ class Listener:
         """Close it; a unix socket's file goes with it, unless somebody else made it or has replaced it."""
         if self.file is not None and not self.inherited:
             self.file.remove()
+            self.file = None  # whoever binds there next may get its inode
         self.socket.close()
 
 

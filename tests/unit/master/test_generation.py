@@ -44,7 +44,7 @@ class Bench:
         log.write_to(self.sink)
         log.launched()
         self.loop = Loop(lambda: self.now)
-        self.resources = PoolResources(cast("Any", None), None, None, GlobalSettings(), log, self.loop)
+        self.resources = PoolResources(cast("Any", None), GlobalSettings(), log, self.loop)
         self.generation = Generation(1, SETTINGS, self.resources)
         self.held: list[int] = []
         self.living: list[int] = []
@@ -306,7 +306,7 @@ def test_nobody_is_handed_a_log_that_is_closed(bench: Bench, tmp_path: Path) -> 
     bench.resources.access_log = log
     _, mailbox = bench.add_worker()
     mailbox.setblocking(False)
-    after = PoolResources(cast("Any", None), None, None, GlobalSettings(), bench.resources.log, bench.loop)
+    after = PoolResources(cast("Any", None), GlobalSettings(), bench.resources.log, bench.loop)
     bench.resources.close_unshared(after)
     bench.held.append(os.open(tmp_path / "another.log", os.O_WRONLY | os.O_CREAT))
     assert bench.held == [log.file.fileno()]
