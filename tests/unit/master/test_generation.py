@@ -110,6 +110,7 @@ class Bench:
 
     def reap(self, pid: int) -> End:
         """Wait for its end, and tell the generation of it as the master does."""
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         self.generation.hear_newborns(self.now)
         end = End(*os.waitpid(pid, 0))
         self.living.remove(pid)
