@@ -90,7 +90,7 @@ class Pool:
     @property
     def has_been_tried(self) -> bool:
         """It is known how its start goes: it serves, or it cannot."""
-        return self.can_serve or self.is_starved or self.current.has_been_tried
+        return self.can_serve or self.is_starved or self.current.has_failed_to_start
 
     @property
     def has_remains(self) -> bool:

@@ -306,10 +306,10 @@ def let_go(old: OldPool) -> None:
     for worker in old.workers:
         for descriptor in (worker.mailbox, *worker.pipes):
             os.close(descriptor)
-        pidfd = processes.confirm_child(worker.pid)  # after that, or there might be no descriptor to be had
-        if pidfd is not None:
-            processes.send_signal(pidfd, signal.SIGQUIT)
-            os.close(pidfd)
+        with contextlib.suppress(OSError):  # no descriptor is left, not even one of these
+            if (pidfd := processes.hold_child(worker.pid)) is not None:
+                processes.send_signal(pidfd, signal.SIGQUIT)
+                os.close(pidfd)
     _remove_file(old)
 
 

@@ -110,6 +110,7 @@ class Bench:
 
     def reap(self, pid: int) -> End:
         """Wait for its end, and tell the generation of it as the master does."""
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         self.generation.hear_newborns(self.now)
         end = End(*os.waitpid(pid, 0))
         self.living.remove(pid)
@@ -196,17 +197,17 @@ def test_one_that_became_ready_since_then_ends_the_streak_when_it_is_no_longer_y
     assert not bench.generation.trouble
 
 
-def test_a_start_has_been_tried_when_nobody_from_before_the_failure_is_on_the_way(bench: Bench) -> None:
+def test_a_start_has_failed_when_nobody_from_before_the_failure_is_on_the_way(bench: Bench) -> None:
     bench.order(2)
     bench.now += 1
     bench.fail_to_fork()
     bench.turn()
     assert bench.generation.trouble
-    assert not bench.generation.has_been_tried
+    assert not bench.generation.has_failed_to_start
     bench.order()  # what is ordered now is another try
     bench.fail_to_fork()
     bench.turn()
-    assert bench.generation.has_been_tried
+    assert bench.generation.has_failed_to_start
 
 
 # ── orders that lead to nothing ─────────────────────────────────────────────────────────────────────────────────────
