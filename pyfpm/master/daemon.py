@@ -7,7 +7,7 @@ Fails by: StartError when a pool's listener or log cannot be opened.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -39,7 +39,7 @@ class Launch:
 
     config_path: str
     prefix: str | None
-    pid_path: str | None
+    pid: str | None  # -g
     allow_root: bool
     announce: Callable[[int], None]
 
@@ -75,8 +75,19 @@ class Daemon:
         most = self.settings.process_max
         return most - sum(pool.processes() for pool in self.all_pools()) if most else 1 << 30
 
-    def open_pool(self, settings: PoolSettings, inherited: list[socket.socket]) -> Pool:
-        """A pool with its listener and its logs open, and nobody in it yet."""
+    def open_all(self, wanted: Iterable[PoolSettings], inherited: list[socket.socket]) -> None:
+        """Have all pools open, and the listener of the monitor for all of them."""
+        for settings in wanted:
+            self.pools.append(self.open_pool(settings, inherited))
+        self.listen_for_status(inherited)
+
+    def open_pool(
+        self, settings: PoolSettings, inherited: list[socket.socket], listener: Listener | None = None
+    ) -> Pool:
+        """A pool with its listener and its logs open, and nobody in it yet; `listener` if it has one already.
+
+        If that fails, what was taken of `inherited` is there again.
+        """
         with contextlib.ExitStack() as undo:
             try_slow_log(settings)
             access_log = open_access_log(settings, self.log)
@@ -85,8 +96,9 @@ class Daemon:
             error_log = open_pool_log(settings, self.log)
             if error_log is not None:
                 undo.callback(error_log.close)
-            listener = open_listener(settings.listen, Terms.of(settings), inherited, self.log)
-            undo.callback(listener.close)
+            if listener is None:
+                listener = open_listener(settings.listen, Terms.of(settings), inherited, self.log)
+                undo.callback(_give_back, listener, inherited)
             status_listener = None
             if settings.pm_status_listen is not None:
                 status_listener = open_listener(settings.pm_status_listen, Terms.of(settings), inherited, self.log)
@@ -143,6 +155,13 @@ class Daemon:
         """A line for systemctl status."""
         failing = [pool.name for pool in self.pools if not pool.can_serve]
         return "Ready to handle connections" + (f"; not serving: {', '.join(failing)}" if failing else "")
+
+
+def _give_back(listener: Listener, inherited: list[socket.socket]) -> None:
+    if listener.inherited:
+        inherited.append(listener.socket)
+    else:
+        listener.close()
 
 
 def open_access_log(settings: PoolSettings, log: ErrorLog) -> OpenedLog | None:

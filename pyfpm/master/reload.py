@@ -104,7 +104,7 @@ class Reloads:
         launch = self._daemon.launch
         try:
             configuration = load(
-                launch.config_path, prefix=launch.prefix, environ=os.environ, as_root=os.geteuid() == 0
+                launch.config_path, prefix=launch.prefix, environ=os.environ, as_root=os.geteuid() == 0, pid=launch.pid
             )
             job.configuration = configuration
             self._know_all_names(job)
