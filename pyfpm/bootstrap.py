@@ -29,7 +29,7 @@ def _adopt_package() -> None:
 if __name__ == "__main__":
     if sys.version_info < (3, 9):  # noqa: UP036 - this file is what an older one gets to read
         sys.exit(f"{sys.executable} is too old: pools need Python 3.9 or later")
-    if not sys.flags.isolated:
+    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):  # 3.11: -P and PYTHONSAFEPATH
         del sys.path[0]  # the folder of this script
     _adopt_package()
     # `template CHANNEL POOL` or `monitor CHANNEL MASTER UID GID`

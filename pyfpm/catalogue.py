@@ -115,6 +115,7 @@ CONTROL_FLOODED = Code(315)
 MONITOR_DIED = Code(316)
 CANNOT_START_MONITOR = Code(317)
 MONITOR_BLIND = Code(318)
+MASTER_NOT_FOUND = Code(319)
 
 # ── 4: a pool and its processes ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -6,14 +6,20 @@ Fails by: OSError from fork(2) in the parent. In the child nothing is raised fur
 Two traps are closed here. signal.set_wakeup_fd survives fork, so a signal to a child would put its byte into the
 parent's socket: signals are held back from before the fork until the child has forgotten it. And a child that
 returns would run the parent's `finally` blocks: it never returns.
+
+Functions are held by name here, and in all that runs in a template or a worker: gevent and eventlet replace them in
+their modules when an application asks for it (monkey patching). Theirs wait in a loop of events that nobody runs;
+os.close of gevent 25.8 and later closes nothing until then. tests/rules/test_originals.py has the list.
 """
 
 from __future__ import annotations
 
 import atexit
-import os
+import contextlib
 import signal
 import sys
+from os import _exit, fork
+from signal import signal as set_handler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +38,7 @@ def fork_child(life: Callable[[], None], *, run_exit_functions: bool = False) ->
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        pid = os.fork()
+        pid = fork()
         if pid == 0:
             _live(life, before, run_exit_functions)
     finally:
@@ -45,8 +51,8 @@ def _live(life: Callable[[], None], mask: set[int] | set[signal.Signals], run_ex
     try:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            set_handler(number, signal.SIG_DFL)
+        set_handler(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         code = _ending_of(life)
         if run_exit_functions:
@@ -69,9 +75,12 @@ def _ending_of(life: Callable[[], None]) -> int:
 
 def leave(code: int) -> NoReturn:
     """End this process now: the streams are flushed, threads and exit functions are not waited for."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            continue
-    os._exit(code)
+    flush_streams()
+    _exit(code)
+
+
+def flush_streams() -> None:
+    """Write out what is in the buffers of stdout and stderr, which an application may have replaced by anything."""
+    for name in ("stdout", "stderr"):
+        with contextlib.suppress(BaseException):
+            getattr(sys, name).flush()

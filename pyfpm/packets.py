@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import array
 import errno
-import os
 import socket
 import struct
+from os import close
 
 from pyfpm.errors import MessageError
 from pyfpm.messages import LARGEST_TEXT, MOST_DESCRIPTORS, Message, Speaker, decode, encode
@@ -90,7 +90,7 @@ def receive(channel: socket.socket, speaker: Speaker) -> tuple[Message, Sender] 
         return decode(packet, descriptors, speaker), sender
     except MessageError:
         for descriptor in descriptors:
-            os.close(descriptor)
+            close(descriptor)
         raise
 
 

@@ -14,6 +14,7 @@ import fcntl
 import mmap
 import os
 import struct
+from os import close
 
 from pyfpm.facts import SIZE as FACTS_SIZE
 from pyfpm.facts import Facts
@@ -113,7 +114,7 @@ class Scoreboard:
         """A new scoreboard with all slots free; its descriptor can be sent to a template."""
         descriptor = os.memfd_create(f"pyfpm-{name}"[:200], os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         with contextlib.ExitStack() as undo:
-            undo.callback(os.close, descriptor)
+            undo.callback(close, descriptor)
             os.fchmod(descriptor, 0o600)  # who gets it to read must not open it again to write
             os.ftruncate(descriptor, _size(slots))
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
@@ -250,7 +251,7 @@ class Scoreboard:
 
     def close(self) -> None:
         self.memory.close()
-        os.close(self.descriptor)
+        close(self.descriptor)
 
     def begun_in(self, slot: int) -> int:
         """How many connections the worker of a slot has taken up: its number, alone."""

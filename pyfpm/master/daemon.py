@@ -11,24 +11,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pyfpm import catalogue
-from pyfpm.errors import StartError
-from pyfpm.logs.error_log import Level, Manner, PoolLog
-from pyfpm.master import logfiles
+from pyfpm.logs.error_log import Level, Manner
 from pyfpm.master.backlog import Backlog
 from pyfpm.master.listeners import Listener, Terms, open_listener
 from pyfpm.master.monitor import Monitor
 from pyfpm.master.notify import Notifier
 from pyfpm.master.pools import Pool
-from pyfpm.master.resources import OpenedLog, PoolResources
+from pyfpm.master.resources import open_resources
 
 if TYPE_CHECKING:
     import socket
 
     from pyfpm.config.directives import GlobalSettings, PoolSettings
     from pyfpm.logs.error_log import ErrorLog
-    from pyfpm.logs.files import LogFile
     from pyfpm.master.loop import Loop
+    from pyfpm.master.resources import Doors
 
 JSON = "json"
 
@@ -75,47 +72,20 @@ class Daemon:
         most = self.settings.process_max
         return most - sum(pool.processes() for pool in self.all_pools()) if most else 1 << 30
 
-    def open_all(self, wanted: Iterable[PoolSettings], inherited: list[socket.socket]) -> None:
+    def open_all(self, wanted: Iterable[PoolSettings], inherited: list[socket.socket], doors: Doors) -> None:
         """Have all pools open, and the listener of the monitor for all of them."""
         for settings in wanted:
-            self.pools.append(self.open_pool(settings, inherited))
+            self.pools.append(self.open_pool(settings, self.settings, doors))
         self.listen_for_status(inherited)
 
-    def open_pool(
-        self, settings: PoolSettings, inherited: list[socket.socket], listener: Listener | None = None
-    ) -> Pool:
-        """A pool with its listener and its logs open, and nobody in it yet; `listener` if it has one already.
-
-        If that fails, what was taken of `inherited` is there again.
-        """
+    def open_pool(self, settings: PoolSettings, daemon: GlobalSettings, doors: Doors) -> Pool:
+        """A pool with its listeners and its logs open, and nobody in it yet."""
         with contextlib.ExitStack() as undo:
-            try_slow_log(settings)
-            access_log = open_access_log(settings, self.log)
-            if access_log is not None:
-                undo.callback(access_log.file.close)
-            error_log = open_pool_log(settings, self.log)
-            if error_log is not None:
-                undo.callback(error_log.close)
-            if listener is None:
-                listener = open_listener(settings.listen, Terms.of(settings), inherited, self.log)
-                undo.callback(_give_back, listener, inherited)
-            status_listener = None
-            if settings.pm_status_listen is not None:
-                status_listener = open_listener(settings.pm_status_listen, Terms.of(settings), inherited, self.log)
+            resources = open_resources(settings, daemon, self.log, self.loop, doors)
+            undo.callback(resources.close)
+            pool = Pool(settings, resources, self.backlog)
             undo.pop_all()
-        return self.pool_on(settings, listener, status_listener, access_log, error_log)
-
-    def pool_on(
-        self,
-        settings: PoolSettings,
-        listener: Listener,
-        status_listener: Listener | None,
-        access_log: OpenedLog | None,
-        error_log: LogFile | None,
-    ) -> Pool:
-        log = PoolLog(self.log, error_log)
-        resources = PoolResources(listener, access_log, error_log, self.settings, log, self.loop, status_listener)
-        return Pool(settings, resources, self.backlog)
+        return pool
 
     def listen_for_status(self, inherited: list[socket.socket]) -> None:
         """Open the listener of the monitor for all pools, if there is to be one."""
@@ -155,53 +125,6 @@ class Daemon:
         """A line for systemctl status."""
         failing = [pool.name for pool in self.pools if not pool.can_serve]
         return "Ready to handle connections" + (f"; not serving: {', '.join(failing)}" if failing else "")
-
-
-def _give_back(listener: Listener, inherited: list[socket.socket]) -> None:
-    if listener.inherited:
-        inherited.append(listener.socket)
-    else:
-        listener.close()
-
-
-def open_access_log(settings: PoolSettings, log: ErrorLog) -> OpenedLog | None:
-    """The access log, if the pool has one. What a tenant made of his own folder must not stop the others."""
-    if settings.access_log is None:
-        return None
-    try:
-        return OpenedLog(logfiles.open_access_log(settings.access_log, settings))
-    except OSError as error:
-        text = f"failed to open access log ({settings.access_log}): {error.strerror}"
-        if not logfiles.is_tenants(settings.access_log):
-            raise StartError(catalogue.LOG_NOT_OPENED, text) from error
-        going_on = f"{text}; the pool serves without it until the next reload"
-        log.error(catalogue.POOL_WITHOUT_LOG, going_on, settings.name)
-        return None
-
-
-def open_pool_log(settings: PoolSettings, log: ErrorLog) -> LogFile | None:
-    """The pool's own error log, if it is to have one and can; as with the access log."""
-    if settings.error_log is None:
-        return None
-    try:
-        return logfiles.open_pool_log(settings.error_log, settings)
-    except OSError as error:
-        text = f"failed to open error log ({settings.error_log}): {error.strerror}"
-        if not logfiles.is_tenants(settings.error_log):
-            raise StartError(catalogue.LOG_NOT_OPENED, f"[pool {settings.name}] {text}") from error
-        going_on = f"{text}; the pool has none of its own until the next reload"
-        log.error(catalogue.POOL_WITHOUT_LOG, going_on, settings.name)
-        return None
-
-
-def try_slow_log(settings: PoolSettings) -> None:
-    """It is opened for each entry; the start is when somebody looks whether it can be."""
-    if settings.slowlog is not None:
-        try:
-            logfiles.open_slow_log(settings.slowlog).close()
-        except OSError as error:
-            text = f"Unable to create or open slowlog({settings.slowlog}): {error.strerror}"
-            raise StartError(catalogue.LOG_NOT_OPENED, text) from error
 
 
 def manner_of(settings: GlobalSettings) -> Manner:

@@ -174,6 +174,7 @@ class Figures:
             "quiet": UNKNOWN if self._busy else self._step,
         }
         facts |= {f"busy_{minutes}": int(share * 1e6) for minutes, share in zip((1, 5, 15), self._shares, strict=True)}
+        note = pool.last_reload.partition("\n")[0]  # a traceback is not for everybody, nor would it fit
         history = bytes(self._history)
         for generation in pool.generations():
             elsewhere = self._elsewhere(pool, generation)
@@ -183,7 +184,7 @@ class Figures:
                 "active_elsewhere": elsewhere.active,
                 "shed_elsewhere": elsewhere.shed,
             }
-            generation.scoreboard.facts.write({**facts, **here}, pool.last_reload, elsewhere.durations, elsewhere.waits)
+            generation.scoreboard.facts.write({**facts, **here}, note, elsewhere.durations, elsewhere.waits)
             generation.scoreboard.facts.write_history(history)
 
 

@@ -26,7 +26,7 @@ from pyfpm.master.children import Child, Children
 from pyfpm.master.dialogue import Dialogue, reason_of
 from pyfpm.master.endings import Ending, judge
 from pyfpm.master.failures import Failures
-from pyfpm.master.lifecycle import Phase, is_harsher, pressure
+from pyfpm.master.lifecycle import LAST_SECOND, Phase, is_harsher, pressure
 from pyfpm.master.overtime import Overtime
 from pyfpm.master.reason import Reason
 from pyfpm.master.sizing import Census
@@ -109,7 +109,7 @@ class Generation:
         return self.templates.failures.reason or self._worker_failures.reason
 
     @property
-    def has_been_tried(self) -> bool:
+    def has_failed_to_start(self) -> bool:
         """It is in trouble, and of the workers that were on the way by then none is left that may do better."""
         failed_at = self._worker_failures.streak.last
         return bool(self.trouble) and not any(child.since < failed_at for child in self.children.unready())
@@ -221,7 +221,7 @@ class Generation:
         for slot, (pid, mailbox, pipes) in enumerate(remains):
             pidfd = None
             with contextlib.suppress(OSError):  # no descriptor is left for it
-                pidfd = processes.confirm_child(pid)
+                pidfd = processes.hold_child(pid)
             if pidfd is None:
                 for descriptor in (mailbox, *pipes):
                     os.close(descriptor)
@@ -284,7 +284,7 @@ class Generation:
             preload=preload,
             alarm_below=self._alarm_below,
             is_watched=self._resources.daemon.status_listen is not None,
-            time_to_leave=self._resources.daemon.process_control_timeout,
+            time_to_leave=self._resources.daemon.process_control_timeout + LAST_SECOND,
         )
 
     # ── the workers ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -343,7 +343,7 @@ class Generation:
     def _adopt(self, child: Child, pid: int, now: float) -> None:
         """A worker has said its first word: the kernel tells who it is, by its credentials, and whose child it is."""
         try:
-            pidfd = processes.confirm_child(pid)
+            pidfd = processes.hold_child(pid)
         except OSError as error:
             self._lose(child, Reason(catalogue.CANNOT_FORK, f"cannot keep a worker: {error}"), now)
             return
@@ -486,7 +486,7 @@ class Generation:
         elif number is signal.SIGKILL:
             self._lose(child, None, now)  # ordered and never born: there is nobody to kill, or to wait for any longer
 
-    # ── messages to workers ────────────────────────────────────────────────────────────────────────────────────────
+    # ── messages to workers ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _hand_over_access_log(self) -> None:
         log = self._resources.access_log

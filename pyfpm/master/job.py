@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from pyfpm.master.resources import PoolResources
 
 REFUSED = 1
-ELSEWHERE = "the configuration has errors; the administrator finds them in the error log"
+# What others than the administrator may know of a refusal that is not one pool's own: it names other pools and paths.
+ELSEWHERE = "the reload as a whole was refused; the administrator finds the reason in the error log"
+OF_ITS_OWN = "its settings were refused; the error log says why"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class Roll:
     pool: Pool
     settings: PoolSettings
     resources: PoolResources
+
+    def close(self) -> None:
+        """It is not to be: close what was opened for it."""
+        self.resources.close_unshared(self.pool.resources)
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,23 @@ class Job:
     outcomes: list[Outcome] = field(default_factory=list)
 
     @property
+    def rolls_to_come(self) -> list[Roll]:
+        """Those that no pool has been given yet."""
+        return [*self.asked.values(), *self.to_roll]
+
+    @property
     def refusals(self) -> list[Outcome]:
         return [outcome for outcome in self.outcomes if outcome.is_refusal]
+
+    def drop(self) -> None:
+        """It goes no further: let go of what it holds and has given to nobody."""
+        if self.check is not None:
+            self.check.close()
+            self.check = None
+        for roll in self.rolls_to_come:
+            roll.close()
+        self.asked.clear()
+        self.to_roll.clear()
 
     def say(self, pool: str, text: str) -> None:
         """Tell how it goes to those whom it concerns."""
@@ -103,5 +124,10 @@ def _is_of_the_master(request: Request) -> bool:
 
 
 def _as_seen(outcome: Outcome, request: Request) -> str:
-    """What is wrong with the whole configuration names other tenants' pools and paths: not for the user of a pool."""
     return str(outcome) if outcome.pool or _is_of_the_master(request) else ELSEWHERE
+
+
+def note_of(pool: str, refusals: list[Outcome]) -> str:
+    """What everybody may know of how the reload of a pool was refused."""
+    own = [outcome for outcome in refusals if outcome.pool == pool]
+    return marked(OF_ITS_OWN, own[0].code) if own else ELSEWHERE

@@ -26,6 +26,7 @@ from pyfpm.config.values import read_address
 from pyfpm.errors import StartError
 from pyfpm.master import processes
 from pyfpm.master.listeners import Listener
+from pyfpm.master.resources import Doors
 from pyfpm.master.socket_file import SocketFile
 from pyfpm.messages import Verb
 
@@ -148,7 +149,9 @@ class Legacy:
 
     # ── the new image opens what its configuration wants ────────────────────────────────────────────────────────────
 
-    def open_all(self, daemon: Daemon, wanted: tuple[PoolSettings, ...], inherited: list[socket.socket]) -> None:
+    def open_all(
+        self, daemon: Daemon, wanted: tuple[PoolSettings, ...], inherited: list[socket.socket], doors: Doors
+    ) -> None:
         """Have the status address and the pools open; each where it was before, if it cannot be as it is wanted."""
         try:
             daemon.listen_for_status(inherited)
@@ -156,14 +159,16 @@ class Legacy:
             daemon.settings = replace(daemon.settings, status_listen=None)  # so that a reload tries it again
             self.complain(daemon.log, error, "there is none until the next reload")
         for settings in wanted:
-            pool = self._open_pool(daemon, settings, inherited)
+            pool = self._open_pool(daemon, settings, inherited, doors)
             if pool is not None:
                 daemon.pools.append(pool)
 
-    def _open_pool(self, daemon: Daemon, settings: PoolSettings, inherited: list[socket.socket]) -> Pool | None:
+    def _open_pool(
+        self, daemon: Daemon, settings: PoolSettings, inherited: list[socket.socket], doors: Doors
+    ) -> Pool | None:
         """None for one that is new and cannot be opened."""
         try:
-            return daemon.open_pool(settings, inherited)
+            return daemon.open_pool(settings, daemon.settings, doors)
         except StartError as error:
             refusal = error
         pool = self._open_as_before(daemon, settings, inherited)
@@ -180,10 +185,11 @@ class Legacy:
         listener = Listener(kept, read_address(old.listener.address), inherited=True)
         inherited.remove(kept)
         settings = replace(settings, listen=listener.address, pm_status_listen=None)
+        doors = Doors(lambda *_: listener, lambda *_: listener, lambda _: None)
         with contextlib.suppress(StartError):
-            return daemon.open_pool(settings, inherited, listener)
+            return daemon.open_pool(settings, daemon.settings, doors)
         bare = replace(settings, access_log=None, error_log=None, slowlog=None, request_slowlog_timeout=0.0)
-        return daemon.pool_on(bare, listener, None, None, None)
+        return daemon.open_pool(bare, daemon.settings, doors)
 
     # ── and takes over what there is ────────────────────────────────────────────────────────────────────────────────
 
@@ -252,7 +258,7 @@ def _dismiss(workers: list[LegacyWorker]) -> None:
     for worker in workers:
         for descriptor in (worker.mailbox, *worker.pipes):
             os.close(descriptor)
-        pidfd = processes.confirm_child(worker.pid)  # after that, or there might be no descriptor to be had
-        if pidfd is not None:
-            processes.send_signal(pidfd, signal.SIGQUIT)
-            os.close(pidfd)
+        with contextlib.suppress(OSError):  # no descriptor is left, not even one of these
+            if (pidfd := processes.hold_child(worker.pid)) is not None:
+                processes.send_signal(pidfd, signal.SIGQUIT)
+                os.close(pidfd)

@@ -68,6 +68,7 @@ class Listener:
         """Close it; a unix socket's file goes with it, unless somebody else made it or has replaced it."""
         if self.file is not None and not self.inherited:
             self.file.remove()
+            self.file = None  # whoever binds there next may get its inode
         self.socket.close()
 
 
@@ -86,6 +87,14 @@ def take_inherited(environ: MutableMapping[str, str], pid: int) -> list[socket.s
             os.set_inheritable(descriptor, False)
             taken.append(socket.socket(fileno=descriptor))
     return taken
+
+
+def give_back(listener: Listener, inherited: list[socket.socket]) -> None:
+    """What came of the listener came to nothing; another may take it over, if we were handed it."""
+    if listener.inherited:
+        inherited.append(listener.socket)
+    else:
+        listener.close()
 
 
 def open_listener(

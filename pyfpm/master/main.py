@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from setproctitle import setproctitle
@@ -27,13 +28,14 @@ from pyfpm.master.daemon import Daemon, Launch
 from pyfpm.master.guard import guard
 from pyfpm.master.legacy import Legacy, going_on
 from pyfpm.master.lifecycle import NEXT, Phase, Wish, pressure
-from pyfpm.master.listeners import close_strangers, take_inherited
+from pyfpm.master.listeners import close_strangers, give_back, open_listener, take_inherited
 from pyfpm.master.loop import Loop
 from pyfpm.master.notify import Notifier
 from pyfpm.master.oom import OomKills
 from pyfpm.master.pidfile import MASTER_TITLE, hold_pid_file
 from pyfpm.master.privileges import set_limit
 from pyfpm.master.reload import Reloads
+from pyfpm.master.resources import Doors, reopen_logs
 from pyfpm.master.upgrade import Upgrade, let_signals_in
 from pyfpm.master.verbs import Verbs
 from pyfpm.master.weigher import Weigher
@@ -68,10 +70,12 @@ def run_master(configuration: Configuration, launch: Launch, log: ErrorLog) -> i
         undo.callback(loop.close)
         daemon = Daemon(configuration.global_, launch, log, loop, Notifier())
         undo.callback(daemon.close)
+        listen = partial(open_listener, inherited=inherited, log=log)
+        doors = Doors(listen, listen, partial(give_back, inherited=inherited))
         if legacy is None:
-            daemon.open_all(configuration.pools, inherited)
+            daemon.open_all(configuration.pools, inherited, doors)
         else:
-            legacy.open_all(daemon, configuration.pools, inherited)
+            legacy.open_all(daemon, configuration.pools, inherited, doors)
             legacy.take_over(daemon)
         close_strangers(inherited, log)
         log.notice(f"fpm is running, pid {os.getpid()}")
@@ -280,13 +284,6 @@ class Master:
             fault = f"failed to re-open the error log, the old file stays in use: {error}"
             self._log.error(catalogue.LOG_NOT_REOPENED, fault)
             faults.append(marked(fault, catalogue.LOG_NOT_REOPENED))
-        for pool in self._daemon.all_pools():
-            for reopen, which in ((pool.reopen_error_log, "error"), (pool.reopen_access_log, "access")):
-                try:
-                    if reopen():
-                        pool.resources.log.notice(f"{which} log file re-opened", pool.name)
-                except OSError as error:
-                    fault = f"failed to re-open the {which} log, the old file stays in use: {error}"
-                    pool.resources.log.error(catalogue.LOG_NOT_REOPENED, fault, pool.name)
-                    faults.append(marked(f"[pool {pool.name}] {fault}", catalogue.LOG_NOT_REOPENED))
-        return faults
+        opened = [(pool.name, one) for pool in self._daemon.all_pools() for one in pool.all_resources()]
+        opened += [(roll.pool.name, roll.resources) for roll in self._reloads.rolls_to_come]
+        return faults + reopen_logs(opened)

@@ -47,4 +47,4 @@ class Notifier:
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
             out.setblocking(False)
-            out.sendto(text.encode(), address)
+            out.sendto(text.encode("utf-8", "replace"), address)

@@ -24,6 +24,7 @@ from pyfpm.master.rollover import Rollover
 from pyfpm.master.shedding import Shedding
 from pyfpm.master.sizing import Census, Orders, Plan, orders_for
 from pyfpm.master.standin import StandIn
+from pyfpm.status.snapshot import RELOADED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +42,13 @@ _CRASHES = (signal.SIGSEGV, signal.SIGBUS)
 
 
 class Pool:
+    """One pool, from the start or reload that brings it until its last worker has gone after one that has it no more.
+
+    `Daemon.open_pool` makes it, with listeners and logs open and nobody in it. Then it is told: `reconcile` at every
+    turn, `bury` what has ended, `roll` to have new code, and at last `finish`, `leave` or `terminate`. When nobody is
+    left (`is_gone`), whoever has it closes it.
+    """
+
     def __init__(self, settings: PoolSettings, resources: PoolResources, backlog: Backlog) -> None:
         self.settings = settings
         self.name = settings.name
@@ -49,7 +57,7 @@ class Pool:
         self.current = self._new_generation(1, settings, resources)
         self.rollover: Rollover | None = None
         self.reloads = 0  # that have ended, one way or the other
-        self.last_reload = ""  # how the last one went
+        self.last_reload = ""  # how the last one went; the pool's user reads it, and so may everybody
         self.times_at_limit = 0
         self.figures = Figures(backlog)
         self._launched = False
@@ -82,7 +90,7 @@ class Pool:
     @property
     def has_been_tried(self) -> bool:
         """It is known how its start goes: it serves, or it cannot."""
-        return self.can_serve or self.is_starved or self.current.has_been_tried
+        return self.can_serve or self.is_starved or self.current.has_failed_to_start
 
     @property
     def has_remains(self) -> bool:
@@ -113,6 +121,10 @@ class Pool:
             yield self._remains
         yield from self._leaving
 
+    def all_resources(self) -> list[PoolResources]:
+        """What it has open, and what a generation has that is about to take over."""
+        return [self.resources] if self.rollover is None else [self.resources, self.rollover.resources]
+
     @property
     def state(self) -> str:
         """In a word, for people."""
@@ -131,6 +143,11 @@ class Pool:
     def processes(self) -> int:
         """How many workers there are, whatever they are doing: what process.max counts."""
         return sum(len(generation.children) for generation in self.generations())
+
+    @property
+    def files_changed(self) -> str | None:
+        """The answer to `ask_files`: a file that has changed, "" if none has; None as long as there is no answer."""
+        return self.current.templates.files_changed
 
     def next_due(self, now: float) -> float:
         return min([self._shedding.next_due(), *(generation.next_due(now) for generation in self.generations())])
@@ -187,10 +204,24 @@ class Pool:
         for generation in self.generations():
             generation.dismiss_all(now)
 
+    def leave(self, now: float) -> None:
+        """It is in the configuration no more: what is in hand is finished, and nobody can connect from now on."""
+        self.finish(now)
+        self.resources.close_listeners()
+
     def terminate(self, number: signal.Signals, now: float) -> None:
         self._close_doors(now)
         for generation in self.generations():
             generation.press(number, now)
+
+    def ask_files(self) -> bool:
+        """Ask whether the application's files have changed, see `files_changed`; False if there is nobody to ask."""
+        return self.current.templates.ask_files()
+
+    def note_reload(self, how: str) -> None:
+        """One has ended: RELOADED, or why it was refused. That is read by others than root: nothing of other pools."""
+        self.reloads += 1
+        self.last_reload = how
 
     def has_worker(self, pid: int) -> bool:
         return any(generation.children.with_pid(pid) is not None for generation in self.generations())
@@ -208,26 +239,6 @@ class Pool:
                     self._count_crash(now)
                 return True
         return False
-
-    def reopen_access_log(self) -> bool:
-        """Open the access log anew, if there is one; its workers get the descriptor with the next turn."""
-        if self.resources.access_log is None:
-            return False
-        self.resources.access_log.reopen()
-        return True
-
-    def reopen_error_log(self) -> bool:
-        """Open the pool's own error log anew, if there is one."""
-        if self.resources.error_log is None:
-            return False
-        self.resources.error_log.reopen()
-        return True
-
-    def close_status(self) -> None:
-        """It is not to be looked at any more."""
-        if self.resources.status_listener is not None:
-            self.resources.status_listener.close()
-            self.resources.status_listener = None
 
     def close(self) -> None:
         for generation in self.generations():
@@ -358,8 +369,6 @@ class Pool:
     # ── reloading: two generations ──────────────────────────────────────────────────────────────────────────────────
 
     def _roll(self, rollover: Rollover, now: float) -> None:
-        if rollover.is_proven:
-            self._listen_for_knocks(False)
         outcome = rollover.step(
             self.current, now, self._waiting(rollover.candidate.census(), plan_of(rollover.settings))
         )
@@ -368,8 +377,7 @@ class Pool:
         self.rollover = None
         if outcome is True:
             self._promote(rollover, now)
-            self.reloads += 1
-            self.last_reload = "ok"
+            self.note_reload(RELOADED)
             rollover.done(None)
         else:
             self._throw_away(rollover, outcome, now)
@@ -378,11 +386,11 @@ class Pool:
         rollover.candidate.dismiss_all(now)
         self._leaving.append(rollover.candidate)
         rollover.resources.close_unshared(self.resources)
-        self.reloads += 1
-        self.last_reload = str(reason)
+        self.note_reload(str(reason))
         rollover.done(reason)
 
     def _promote(self, rollover: Rollover, now: float) -> None:
+        self._listen_for_knocks(False)  # the listener may be another one from now on
         self.current.dismiss_all(now)
         self._leaving.append(self.current)
         self.resources.log.write_to(rollover.resources.error_log)  # for those that leave, too

@@ -1,4 +1,4 @@
-"""Our children as the kernel knows them: confirm, signal, reap. Never by a pid that somebody merely said.
+"""Our children as the kernel knows them: hold, signal, reap. Never by a pid that somebody merely said.
 
 Runs in: master.
 Fails by: nothing; a process that is gone is no error here.
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from pyfpm.master.oom import OomKills
 
 
-def confirm_child(pid: int) -> int | None:
+def hold_child(pid: int) -> int | None:
     """A pidfd for `pid`, if the kernel says that it is our own child; None otherwise.
 
-    OSError if there is none to be had: the child is killed then, for nobody could look after it.
+    OSError if there is none to be had. The child is killed then: nobody could look after it.
     """
     try:
         pidfd = os.pidfd_open(pid)

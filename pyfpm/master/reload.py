@@ -9,10 +9,11 @@ refuse; open what has to be opened; then roll the pools. Up to then nothing has 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pyfpm import catalogue
@@ -21,22 +22,21 @@ from pyfpm.config.load import load
 from pyfpm.errors import ConfigError, StartError
 from pyfpm.master import deadlines
 from pyfpm.master.check import Check
-from pyfpm.master.daemon import Daemon, manner_of, open_access_log, open_pool_log, try_slow_log
-from pyfpm.master.job import REFUSED, Job, Outcome, Roll
-from pyfpm.master.listeners import Listener, Terms, apply_ownership, open_listener
-from pyfpm.master.logfiles import open_error_log
+from pyfpm.master.daemon import Daemon, manner_of
+from pyfpm.master.job import REFUSED, Job, Outcome, Roll, note_of
+from pyfpm.master.listeners import Terms, apply_ownership
+from pyfpm.master.openings import Opened, open_all
 from pyfpm.master.reason import Reason
 
 if TYPE_CHECKING:
-    from pyfpm.config.directives import GlobalSettings, PoolSettings
-    from pyfpm.config.values import Address
-    from pyfpm.logs.files import LogFile
+    from pyfpm.config.directives import GlobalSettings
     from pyfpm.master.control import Request
     from pyfpm.master.pools import Pool
-    from pyfpm.master.resources import PoolResources
 
 CHECK_TIMEOUT = 30.0  # seconds; interpreters have 10 to answer, and are asked side by side
 ANSWER_TIMEOUT = 5.0  # a template looks at a few thousand files in 10 ms
+OUR_FAULT = "the reload met a fault in pyfpm itself"
+NOT_FOUND = "pid or control has changed, which takes a restart; until then commands may not find this master"
 AT_A_TIME = 2  # pools that load at once: more would only take turns on the processors
 
 
@@ -53,6 +53,11 @@ class Reloads:
     @property
     def is_busy(self) -> bool:
         return self._job is not None
+
+    @property
+    def rolls_to_come(self) -> list[Roll]:
+        """What is open for pools that have not been given it yet."""
+        return [] if self._job is None else self._job.rolls_to_come
 
     def request(
         self, now: float, names: tuple[str, ...] = (), everything: bool = False, by: Request | None = None
@@ -73,10 +78,7 @@ class Reloads:
                 continue
             for request in job.waiting:
                 request.finish(REFUSED, "the daemon is stopping")
-            if job.check is not None:
-                job.check.close()
-            for roll in (*job.asked.values(), *job.to_roll):
-                roll.resources.close_unshared(roll.pool.resources)
+            job.drop()
         self._job = None
         self._next.clear()
 
@@ -86,13 +88,25 @@ class Reloads:
 
     def reconcile(self, now: float) -> None:
         """Take the next step of the job, if it can be taken."""
-        job = self._job
-        if job is None:
-            return
+        if self._job is not None:
+            with self._refusing(self._job, now):
+                self._step(self._job, now)
+
+    @contextlib.contextmanager
+    def _refusing(self, job: Job, now: float) -> Iterator[None]:
+        """Whatever is raised refuses the job; what should not have been raised is then for others to report."""
         try:
-            self._step(job, now)
-        except (StartError, OSError) as error:
-            self._refuse(job, [_refusal(error)], now)
+            yield
+        except ConfigError as error:
+            self._refuse(job, [Outcome("", str(problem), problem.code) for problem in error.problems], now)
+        except StartError as error:
+            self._refuse(job, [Outcome("", str(error), error.code)], now)
+        except OSError as error:  # a process or a descriptor was not to be had
+            self._refuse(job, [Outcome("", str(error), catalogue.SYSTEM_REFUSED)], now)
+        except Exception:
+            if self._job is job:  # and not one that has come after it
+                self._refuse(job, [Outcome("", OUR_FAULT, catalogue.OUR_FAULT)], now)
+            raise
 
     # ── the steps ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -102,20 +116,15 @@ class Reloads:
         self._log.notice("Reloading in progress ...")
         self._daemon.notifier.reloading(time.monotonic_ns() // 1000)
         launch = self._daemon.launch
-        try:
-            configuration = load(
+        with self._refusing(job, now):
+            job.configuration = configuration = load(
                 launch.config_path, prefix=launch.prefix, environ=os.environ, as_root=os.geteuid() == 0, pid=launch.pid
             )
-            job.configuration = configuration
             self._know_all_names(job)
             looked_at = [pool for pool in configuration.pools if not job.names or pool.name in job.names]
             job.check = Check(
                 self._daemon.loop, replace(configuration, pools=tuple(looked_at)), allow_root=launch.allow_root
             )
-        except ConfigError as error:
-            self._refuse(job, [Outcome("", str(problem), problem.code) for problem in error.problems], now)
-        except (StartError, OSError) as error:
-            self._refuse(job, [_refusal(error)], now)
 
     def _know_all_names(self, job: Job) -> None:
         assert job.configuration is not None
@@ -146,141 +155,82 @@ class Reloads:
         # What is one pool's own trouble (its interpreter, most often) is no reason to refuse the others.
         for finding in findings:
             self._log_outcome(finding)
+        refused = {finding.pool for finding in findings}
         job.outcomes += findings
-        self._plan(job, {finding.pool for finding in findings}, now)
+        self._plan(job, refused, now)
+        self._note_refusals(refused, findings)
 
     def _plan(self, job: Job, refused: set[str], now: float) -> None:
         """Open all that has to be opened, then decide what becomes of each pool. StartError refuses everything."""
         assert job.configuration is not None
-        wanted = {settings.name: settings for settings in job.configuration.pools}
-        chosen = job.names or tuple(dict.fromkeys([*wanted, *(pool.name for pool in self._daemon.pools)]))
-        chosen = tuple(name for name in chosen if name not in refused)
-        opened = _Opened(*self._listeners_set_free(chosen, wanted))
-        try:
-            self._open_all(job, chosen, wanted, opened)
-            if not job.names:
-                self._adopt_global_settings(job.configuration.global_, opened)
-        except (StartError, OSError):
-            opened.close()
-            raise
-        opened.keep()
+        new = job.configuration.global_
+        wanted = [settings.name for settings in job.configuration.pools]
+        chosen = set(job.names or [*wanted, *(pool.name for pool in self._daemon.pools)]) - refused
+        opened = open_all(self._daemon, job.configuration, chosen, is_whole=not job.names)
+        spared = not job.names and not job.everything and not self._changes_measuring(new)
+        if not job.names:
+            self._adopt_global_settings(job, new, opened)
         for pool in opened.new:
-            self._daemon.pools.append(pool)
-            pool.launch()
-            job.starting[pool.name] = pool
-            pool.resources.log.notice("new pool", pool.name)
-        for name in chosen:
-            gone = self._daemon.pool(name)
-            if name not in wanted and gone is not None:
-                gone.resources.log.notice("this pool is in the configuration no more, it finishes", name)
-                job.outcomes.append(Outcome(name, f"pool {name} is closed"))
-                gone.finish(now)
-                gone.close_status()
-                self._daemon.pools.remove(gone)
-                self._daemon.leaving.append(gone)
+            self._take_in(job, pool)
+        for gone in [pool for pool in self._daemon.pools if pool.name in chosen and pool.name not in wanted]:
+            self._let_go(job, gone, now)
+        self._decide_rolls(job, opened.rolls, spared)
         job.asked_since = now
 
-    def _listeners_set_free(
-        self, chosen: tuple[str, ...], wanted: dict[str, PoolSettings]
-    ) -> tuple[list[Listener], list[Listener]]:
-        """Listeners of pools that go or move, which others may take over: a pool that is renamed, most often.
+    def _changes_measuring(self, new: GlobalSettings) -> bool:
+        """Whether workers measure what requests cost is decided when their template starts."""
+        return (new.status_listen is None) != (self._daemon.settings.status_listen is None)
 
-        Those where the monitor answers are apart: they do not block, and a worker's must.
-        """
-        mine: list[Listener] = []
-        for_status: list[Listener] = []
-        for pool in [pool for pool in self._daemon.pools if pool.name in chosen]:
-            new, old = wanted.get(pool.name), pool.settings
-            if new is None or new.listen != old.listen:
-                mine.append(pool.resources.listener)
-            if pool.resources.status_listener and (new is None or new.pm_status_listen != old.pm_status_listen):
-                for_status.append(pool.resources.status_listener)
-        return mine, for_status
+    def _adopt_global_settings(self, job: Job, new: GlobalSettings, opened: Opened) -> None:
+        daemon, old = self._daemon, self._daemon.settings
+        if (new.pid, new.control) != (old.pid, old.control):
+            self._log.warning(catalogue.MASTER_NOT_FOUND, NOT_FOUND)
+            job.outcomes.append(Outcome("", marked(NOT_FOUND, catalogue.MASTER_NOT_FOUND)))
+        if new.status_listen != old.status_listen:
+            if daemon.status_listener is not None:
+                daemon.status_listener.close()
+            daemon.status_listener = opened.status_listener
+        if opened.error_log is not None:
+            before = self._log.sink
+            self._log.write_to(opened.error_log)
+            if before is not None:
+                before.close()
+        self._log.speak(manner_of(new))
+        daemon.settings = new
+        every = [*(pool.resources for pool in daemon.all_pools()), *(roll.resources for roll in opened.rolls)]
+        for resources in every:
+            resources.daemon = new
 
-    def _open_all(self, job: Job, chosen: tuple[str, ...], wanted: dict[str, PoolSettings], opened: _Opened) -> None:
-        for name in chosen:
-            settings, pool = wanted.get(name), self._daemon.pool(name)
-            if settings is None:
-                continue
-            if pool is None:
-                access_log = open_access_log(settings, self._log)
-                if access_log is not None:
-                    opened.logs.append(access_log.file)
-                error_log = open_pool_log(settings, self._log)
-                if error_log is not None:
-                    opened.logs.append(error_log)
-                try_slow_log(settings)
-                listener = opened.listen(settings, self._daemon)
-                status_listener = opened.listen_for_status(settings, self._daemon)
-                opened.new.append(self._daemon.pool_on(settings, listener, status_listener, access_log, error_log))
-                continue
-            opened.rolls.append(Roll(pool, settings, self._resources_for(pool, settings, opened)))
-        assert job.configuration is not None
-        # Whether workers measure what requests cost is decided when their template starts.
-        is_watched, was_watched = (
-            one.status_listen is not None for one in (job.configuration.global_, self._daemon.settings)
-        )
-        spared = not job.names and not job.everything and is_watched == was_watched
-        for roll in opened.rolls:
-            unchanged = spared and roll.settings == roll.pool.settings
-            if unchanged and roll.pool.current.templates.ask_files():
-                job.asked[roll.pool.name] = roll
-            elif not unchanged or roll.pool.trouble or len(roll.pool.current.children):
+    def _take_in(self, job: Job, pool: Pool) -> None:
+        self._daemon.pools.append(pool)
+        pool.launch()
+        job.starting[pool.name] = pool
+        pool.resources.log.notice("new pool", pool.name)
+
+    def _let_go(self, job: Job, pool: Pool, now: float) -> None:
+        pool.resources.log.notice("this pool is in the configuration no more, it finishes", pool.name)
+        job.outcomes.append(Outcome(pool.name, f"pool {pool.name} is closed"))
+        pool.leave(now)
+        self._daemon.pools.remove(pool)
+        self._daemon.leaving.append(pool)
+
+    def _decide_rolls(self, job: Job, rolls: list[Roll], spared: bool) -> None:
+        """Which pools get a new generation at once, and which only if their files have changed, if they are spared."""
+        for roll in rolls:
+            pool = roll.pool
+            unchanged = spared and (roll.settings, roll.resources) == (pool.settings, pool.resources)
+            if unchanged and pool.ask_files():
+                job.asked[pool.name] = roll
+            elif not unchanged or pool.trouble or len(pool.current.children):
                 job.to_roll.append(roll)  # one that cannot start is tried at once, its files may be mended
             else:
                 self._leave_alone(job, roll)
 
-    def _resources_for(self, pool: Pool, settings: PoolSettings, opened: _Opened) -> PoolResources:
-        """The listener and log that the new settings want: those that are open, where they stay the same."""
-        resources = replace(pool.resources)
-        if settings.listen != pool.settings.listen:
-            resources.listener = opened.listen(settings, self._daemon)
-        if settings.pm_status_listen != pool.settings.pm_status_listen:
-            resources.status_listener = opened.listen_for_status(settings, self._daemon)
-        if settings.access_log != pool.settings.access_log:
-            resources.access_log = open_access_log(settings, self._log)
-            if resources.access_log is not None:
-                opened.logs.append(resources.access_log.file)
-        # A file belongs to the pool's user, so another user is to have another.
-        if _owned_log(settings) != _owned_log(pool.settings):
-            resources.error_log = open_pool_log(settings, self._log)
-            if resources.error_log is not None:
-                opened.logs.append(resources.error_log)
-        return resources
-
-    def _adopt_global_settings(self, new: GlobalSettings, opened: _Opened) -> None:
-        old = self._daemon.settings
-        made = None
-        if new.status_listen is not None and new.status_listen != old.status_listen:
-            made = open_listener(new.status_listen, Terms(), [], self._log, patient=False)
-            opened.listeners.append(made)
-        sink = self._log.sink
-        # Standard error, by -O or on a terminal, stays what it is whatever error_log says.
-        if new.error_log != old.error_log and sink is not None and not sink.is_stderr:
-            try:
-                self._log.write_to(open_error_log(new.error_log))
-            except OSError as error:
-                text = f"failed to open error_log ({new.error_log}): {error.strerror}"
-                raise StartError(catalogue.LOG_NOT_OPENED, text) from error
-            sink.close()
-        if new.status_listen != old.status_listen:
-            if self._daemon.status_listener is not None:
-                self._daemon.status_listener.close()
-            self._daemon.status_listener = made
-        self._log.speak(manner_of(new))
-        self._daemon.settings = new
-        for resources in (
-            *(pool.resources for pool in self._daemon.all_pools()),
-            *(roll.resources for roll in opened.rolls),
-        ):
-            resources.daemon = new
-
     def _await_answers(self, job: Job, now: float) -> None:
         late = deadlines.is_late(job.asked_since, now, ANSWER_TIMEOUT)
         for name, roll in list(job.asked.items()):
-            templates = roll.pool.current.templates
-            changed = templates.files_changed
-            if changed is None and not late and templates.has_loaded:
+            changed = roll.pool.files_changed
+            if changed is None and not late and roll.pool.current.has_loaded:
                 continue
             del job.asked[name]
             if changed == "":
@@ -306,9 +256,9 @@ class Reloads:
 
     def _roll(self, job: Job, now: float) -> None:
         while job.to_roll and len(job.rolling) < AT_A_TIME:
-            roll = job.to_roll.pop(0)
+            roll = job.to_roll[0]
             roll.pool.roll(roll.settings, roll.resources, self._on_rolled(job, roll), now)
-            job.rolling[roll.pool.name] = roll.pool
+            job.rolling[roll.pool.name] = job.to_roll.pop(0).pool
         for name, pool in list(job.starting.items()):
             if not pool.has_been_tried:
                 continue
@@ -345,18 +295,19 @@ class Reloads:
     # ── the end ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _refuse(self, job: Job, refusals: list[Outcome], now: float) -> None:
-        """Nothing has changed."""
-        if job.check is not None:
-            job.check.close()
-            job.check = None
+        """Nothing has changed, or nothing more than what was given to the pools already."""
+        job.drop()
         for refusal in refusals:
             self._log_outcome(refusal)
         job.outcomes = refusals
         self._log.error(catalogue.RELOAD_REFUSED, "reload refused, everything stays as it is")
-        for pool in self._daemon.pools:
-            if not job.names or pool.name in job.names:
-                pool.last_reload = f"refused: {str(refusals[0]).partition(chr(10))[0]}"
+        self._note_refusals(job.names or [pool.name for pool in self._daemon.pools], refusals)
         self._close(job, now)
+
+    def _note_refusals(self, names: Collection[str], refusals: list[Outcome]) -> None:
+        for pool in self._daemon.pools:
+            if pool.name in names:
+                pool.note_reload(note_of(pool.name, refusals))
 
     def _log_outcome(self, outcome: Outcome) -> None:
         assert outcome.code is not None
@@ -369,69 +320,11 @@ class Reloads:
         self._close(job, now)
 
     def _close(self, job: Job, now: float) -> None:
+        self._job = None  # first: it is over, whatever becomes of telling it
         first = str(job.refusals[0]).partition("\n")[0] if job.refusals else ""
         self.last_refusal = f"reload refused: {first}" if first else ""
         self._daemon.notifier.ready(self.last_refusal or self._daemon.status())
         job.tell_the_end()
-        self._job = None
         following = self._next.pop(True, None) or self._next.pop(False, None)  # the master's goes first
         if following is not None:
             self._begin(following, now)
-
-
-@dataclass
-class _Opened:
-    """What a reload has opened before it changed anything. Listeners that are `free` may be taken over."""
-
-    free: list[Listener]
-    free_for_status: list[Listener]
-    new: list[Pool] = field(default_factory=list)
-    rolls: list[Roll] = field(default_factory=list)
-    listeners: list[Listener] = field(default_factory=list)
-    taken: list[Listener] = field(default_factory=list)
-    logs: list[LogFile] = field(default_factory=list)
-
-    def listen(self, settings: PoolSettings, daemon: Daemon) -> Listener:
-        """A listener for these settings: one that is free already, or a new one."""
-        return self._listen_at(settings.listen, settings, self.free, daemon)
-
-    def listen_for_status(self, settings: PoolSettings, daemon: Daemon) -> Listener | None:
-        """The same for where the monitor answers, if it is to."""
-        if settings.pm_status_listen is None:
-            return None
-        return self._listen_at(settings.pm_status_listen, settings, self.free_for_status, daemon)
-
-    def _listen_at(self, address: Address, settings: PoolSettings, free: list[Listener], daemon: Daemon) -> Listener:
-        for one in free:
-            if one.address == address:
-                listener = Listener(one.socket.dup(), one.address, inherited=True, file=one.file)
-                self.taken.append(one)
-                break
-        else:
-            listener = open_listener(address, Terms.of(settings), [], daemon.log, patient=False)
-        self.listeners.append(listener)
-        return listener
-
-    def keep(self) -> None:
-        """It is decided: who took over a listener has the say over its file, and who had it no more."""
-        for old in self.taken:
-            new = next(one for one in self.listeners if one.address == old.address)
-            new.inherited, old.inherited = old.inherited, True
-
-    def close(self) -> None:
-        for listener in self.listeners:
-            listener.close()
-        for log in self.logs:
-            log.close()
-        for pool in self.new:
-            for generation in pool.generations():
-                generation.close()
-
-
-def _refusal(error: StartError | OSError) -> Outcome:
-    """It is about all pools: what could not be opened, a process or descriptor that was not to be had."""
-    return Outcome("", str(error), error.code if isinstance(error, StartError) else catalogue.SYSTEM_REFUSED)
-
-
-def _owned_log(settings: PoolSettings) -> tuple[str | None, ...]:
-    return settings.error_log, settings.user, settings.group

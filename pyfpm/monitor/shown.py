@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pyfpm.monitor.clients import admits
+from pyfpm.clients import Clients
 from pyfpm.scoreboard import Scoreboard
 from pyfpm.status.snapshot import take
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ShownPool:
-    """The members of ShowPool. `boards` are numbers: that of the generation that serves, then all others."""
+    """A pool as ShowPool tells it. `boards` are numbers: that of the generation that serves, then all others."""
 
     name: str
     boards: list[int]
     status_path: str | None
     ping_path: str | None
     ping_response: str
-    allowed_clients: list[str]
+    clients: Clients
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class Shown:
         self.boards[shown.number] = ShownBoard(scoreboard, shown.text)
 
     def add_pool(self, shown: messages.ShowPool) -> None:
-        self.pools[shown.number] = ShownPool(**json.loads(shown.text))
+        members = json.loads(shown.text)
+        self.pools[shown.number] = ShownPool(clients=Clients(members.pop("allowed_clients")), **members)
 
     def forget(self, number: int) -> None:
         self.pools.pop(number, None)
@@ -63,7 +64,7 @@ class Shown:
 
     def admits(self, scope: int, peer: Any) -> bool:
         """Whether who connects from `peer` may ask for pool number `scope`."""
-        return scope not in self.pools or admits(self.pools[scope].allowed_clients, peer)
+        return scope not in self.pools or self.pools[scope].clients.admits(peer)
 
     def visible(self, scope: int) -> list[ShownPool]:
         """The pools that may be seen by who asks for pool number `scope`, or for all if that is 0."""

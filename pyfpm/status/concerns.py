@@ -10,6 +10,7 @@ from collections import namedtuple
 
 from pyfpm.scoreboard import CREATING, FREE, IDLE, STAGE_NAMES
 from pyfpm.status import amounts
+from pyfpm.status.snapshot import NOT_RELOADED, RELOADED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 BAD, ODD = "bad", "odd"  # requests are not answered, or soon will not be; worth a look
 LONG = 30.0  # seconds: most front servers give up after 60
 NEARLY = 0.8  # of the listen queue's limit, or of the last minute
-SETTLED = ("ok", "none", "")  # what a last reload says that nobody refused
+SETTLED = (RELOADED, NOT_RELOADED, "")  # what a last reload says that nobody refused
 
 _WITHOUT_REQUEST = (STAGE_NAMES[FREE], STAGE_NAMES[CREATING], STAGE_NAMES[IDLE])
 
@@ -121,5 +122,5 @@ def _of_reload(pool: Snapshot) -> list[Concern]:
         return []
     passed = since_reload(pool)
     ago = "" if passed is None else f", {amounts.age(passed)} ago,"
-    said = pool.last_reload.removeprefix("refused: ")
-    return [Concern(ODD, "code", f"The last reload{ago} was refused, and the code before it serves on: {said}")]
+    words = f"The last reload{ago} was refused, and the code before it serves on: {pool.last_reload}"
+    return [Concern(ODD, "code", words)]

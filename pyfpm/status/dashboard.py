@@ -20,6 +20,7 @@ from pyfpm.status import amounts
 from pyfpm.status.concerns import BAD, SETTLED, concerns_of, moment_of, since_reload, state_of, worst
 from pyfpm.status.icons import SPRITE, WORDS, icon
 from pyfpm.status.markup import escape
+from pyfpm.status.snapshot import RELOADED
 from pyfpm.status.sparkline import queue_line, share_line, traffic, traffic_line
 from pyfpm.status.tables import pools_table, workers_table
 
@@ -230,7 +231,7 @@ def _tile(name: str, figure: str, more: list[str], mark: str | None = None, draw
 def _code(pool: Snapshot) -> list[str]:
     reload = "not reloaded yet"
     if pool.last_reload_time is not None:
-        reload = "last reload " + ("ok" if pool.last_reload in SETTLED else "refused")
+        reload = "last reload " + (RELOADED if pool.last_reload in SETTLED else "refused")
         if (passed := since_reload(pool)) is not None:
             reload += f", {amounts.age(passed)} ago"
     return [reload, f"template: {pool.template or amounts.UNKNOWN}"]

@@ -16,6 +16,7 @@ from itertools import accumulate
 from pyfpm.facts import TEMPLATES
 from pyfpm.histogram import BOUNDS, SUM
 from pyfpm.scoreboard import CREATING, STAGE_NAMES
+from pyfpm.status.snapshot import RELOADED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ _OWN: tuple[Family, ...] = (
         "last_reload_success",
         GAUGE,
         "Whether the last reload went well.",
-        lambda pool: None if pool.last_reload_time is None else int(pool.last_reload == "ok"),
+        lambda pool: None if pool.last_reload_time is None else int(pool.last_reload == RELOADED),
     ),
     (
         "last_reload_time_seconds",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NANOSECONDS = 10**9
 MOST = (1 << 63) - 1  # a tenant's slot may say more, and one reader of all pools' JSON would refuse the whole of it
 TRIES = 5  # to see a scoreboard between two deaths; where they are as frequent as that, a count may be a moment early
+RELOADED, NOT_RELOADED = "ok", "none"  # how the last reload went, where nobody refused it
 LATEST_TIME = 253_402_300_799  # the last second of the year 9999: no calendar goes further
 
 
@@ -136,7 +137,7 @@ def take(scoreboard: Scoreboard, pool: str, app: str, wall: float, now: int, ful
         max_memory=facts["max_memory"],
         max_lifetime=None if lifetime is None else lifetime / 1000,
         generation=facts["generation"],
-        last_reload=clean(known.note) if facts["reload_time"] is not None else "none",
+        last_reload=clean(known.note) if facts["reload_time"] is not None else NOT_RELOADED,
         last_reload_time=_date(facts["reload_time"]),
         recycled_processes=facts["recycled"],
         crashed_processes=facts["crashed"],

@@ -27,8 +27,8 @@ class Files:
     @classmethod
     def loaded(cls, began: int) -> Files:
         """What is loaded now, since `began` (nanoseconds since 1970)."""
-        paths = {getattr(module, "__file__", None) for name, module in list(sys.modules.items()) if not _is_ours(name)}
-        stamps = {path: _stamp(path) for path in paths if isinstance(path, str)}
+        paths = {_file_of(module) for name, module in list(sys.modules.items()) if not _is_ours(name)}
+        stamps = {path: _stamp(path) for path in paths if path}
         return cls({path: None if stamp and stamp[2] >= began else stamp for path, stamp in stamps.items()})
 
     def changed(self) -> str:
@@ -38,6 +38,15 @@ class Files:
 
 def _is_ours(name: str) -> bool:
     return name == "pyfpm" or name.startswith("pyfpm.")
+
+
+def _file_of(module: object) -> str:
+    """Where it was loaded from, or "". Anything may be in sys.modules, and may raise anything when it is asked."""
+    try:
+        path = getattr(module, "__file__", None)
+        return path if isinstance(path, str) and "\0" not in path else ""
+    except Exception:
+        return ""
 
 
 def _stamp(path: str) -> Stamp | None:

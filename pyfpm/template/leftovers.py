@@ -73,11 +73,18 @@ def _possessions() -> dict[tuple[str, str], str]:
 
 
 def _threads() -> Iterator[tuple[tuple[str, str], str]]:
-    names = {str(thread.native_id): thread.name for thread in threading.enumerate()}
+    names = _names_of_threads()
     main = str(os.getpid())
     for task in _names_in("/proc/self/task") or names:
         if task != main:
             yield ("thread", task), f"thread {names.get(task, task)}"
+
+
+def _names_of_threads() -> dict[str, str]:
+    try:
+        return {str(thread.native_id): thread.name for thread in threading.enumerate()}
+    except Exception:
+        return {}  # eventlet puts others in the place of threads, and is in the middle of that
 
 
 def _connections() -> Iterator[tuple[tuple[str, str], str]]:

@@ -11,17 +11,20 @@ import gc
 import json
 import os
 import signal
-import socket
 import sys
 import time
+from os import close, pipe, read, waitpid
+from signal import signal as set_handler
+from socket import socket
 
-from pyfpm import kernel, messages, packets
-from pyfpm.errors import ApplicationError
-from pyfpm.fork import EXIT_INTERNAL, fork_child, leave
+from pyfpm import catalogue, kernel, messages, packets
+from pyfpm.errors import ApplicationError, MessageError
+from pyfpm.fork import EXIT_INTERNAL, flush_streams, fork_child, leave
 from pyfpm.scoreboard import Scoreboard
 from pyfpm.template.files import Files
 from pyfpm.template.leftovers import Leftovers
 from pyfpm.worker.application import load_application
+from pyfpm.worker.mailbox import Mailbox
 from pyfpm.worker.main import run_worker
 from pyfpm.worker.pages import load_what_pages_need
 
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 def main(channel_descriptor: str, pool: str) -> None:
     """The life of a template. It never returns: threads that an application left running must not hold it up."""
     kernel.set_title(f"pyfpm: pool {pool} template")
-    channel = socket.socket(fileno=int(channel_descriptor))
+    channel = socket(fileno=int(channel_descriptor))
     received = packets.receive(channel, messages.Speaker.MASTER_GREETS)
     if received is None or not isinstance(received[0], messages.Greeting):
         leave(EXIT_INTERNAL)
@@ -53,10 +56,10 @@ def main(channel_descriptor: str, pool: str) -> None:
 class Template:
     """A pool's application, loaded, and what its workers share: they are forked from it."""
 
-    def __init__(self, channel: socket.socket, settings: dict[str, Any], descriptors: tuple[int, ...]) -> None:
+    def __init__(self, channel: socket, settings: dict[str, Any], descriptors: tuple[int, ...]) -> None:
         self.channel = channel
         self.settings = settings
-        self.listener = socket.socket(fileno=descriptors[0])
+        self.listener = socket(fileno=descriptors[0])
         self.scoreboard = Scoreboard(descriptors[1], settings["slots"])
         self.bell = descriptors[2]
         self.files: Files | None = None
@@ -80,6 +83,7 @@ class Template:
             gc.disable()  # what the import leaves is frozen below: collecting meanwhile only dirties pages
             with Leftovers() as leftovers:
                 self.application = load_application(self.settings["app"])
+            set_handler(signal.SIGCHLD, signal.SIG_DFL)  # or whoever forks here may not be told how that ended
             note = "; ".join(leftovers.found)
             if note and preload == "auto":
                 # This process cannot be made clean again. The master starts another one that does not import, and what
@@ -97,14 +101,20 @@ class Template:
     def obey(self) -> None:
         """Fork a worker for each order until the master closes the channel."""
         while True:
-            received = packets.receive(self.channel, messages.Speaker.MASTER_ORDERS)
+            try:
+                received = packets.receive(self.channel, messages.Speaker.MASTER_ORDERS)
+            except MessageError:
+                # What the master says is right, so it was the kernel that has left the descriptors out.
+                text = "the application has left the template no free descriptors for a worker; see rlimit_files"
+                Mailbox(self.channel, None).error(catalogue.OUT_OF_DESCRIPTORS, text)
+                leave(EXIT_INTERNAL)
             if received is None:
                 return
             order = received[0]
             if isinstance(order, messages.ForkWorker):
                 self.fork_worker(order)
                 for descriptor in order.descriptors:
-                    os.close(descriptor)
+                    close(descriptor)
             elif isinstance(order, messages.AskFiles):
                 changed = "not preloaded" if self.files is None else self.files.changed()
                 packets.send(self.channel, messages.FilesChanged(text=changed))
@@ -117,16 +127,16 @@ class Template:
         middle, for the kernel re-parents before it reports an end.
         """
         try:
-            gate_reader, gate_writer = os.pipe()
+            gate_reader, gate_writer = pipe()
         except OSError as error:
             packets.send(self.channel, messages.ForkFailed(order.slot, error.errno or 0))
             return
 
         def become_worker() -> None:
-            os.close(gate_writer)
+            close(gate_writer)
             self.channel.close()
-            os.read(gate_reader, 1)
-            os.close(gate_reader)
+            read(gate_reader, 1)
+            close(gate_reader)
             run_worker(self.settings, order, self.listener, self.bell, self.scoreboard, self.application)
 
         def leave_an_orphan() -> None:
@@ -137,16 +147,15 @@ class Template:
             except MemoryError:
                 sys.exit(errno.ENOMEM)
 
-        sys.stdout.flush()  # or what is in the buffers would be written by each of us
-        sys.stderr.flush()
+        flush_streams()  # or what is in the buffers would be written by each of us
         try:
             middle = fork_child(leave_an_orphan)
-            _, status = os.waitpid(middle, 0)
+            _, status = waitpid(middle, 0)
             if status != 0:
                 code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else EXIT_INTERNAL
                 raise OSError(0 if code == EXIT_INTERNAL else code, "the process in the middle failed")
         except OSError as error:
             packets.send(self.channel, messages.ForkFailed(order.slot, error.errno or 0))
         finally:
-            os.close(gate_writer)
-            os.close(gate_reader)
+            close(gate_writer)
+            close(gate_reader)

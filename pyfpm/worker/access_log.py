@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import time
+from os import write
 
 from pyfpm import catalogue
 from pyfpm.logs.access_log import Entry, compile_format, is_suppressed, measures
@@ -100,7 +101,7 @@ class AccessLog:
     def _append(self, line: bytes) -> None:
         assert self._mailbox.access_log is not None
         try:
-            os.write(self._mailbox.access_log, line)
+            write(self._mailbox.access_log, line)
             self._complained = False
         except OSError as error:
             if not self._complained:  # a full disk: once is enough

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
-import socket
 import time
 from collections import deque
+from os import dup2, read, write
+from select import POLLIN, POLLOUT, poll
+from socket import AF_UNIX, SHUT_WR, socket
 
 from pyfpm.errors import PeerError, PeerGone
 from pyfpm.protocols.events import Abort, Body, End, Head, Reply
@@ -62,7 +63,7 @@ class Connection:
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def read_head(self, piece: bytes) -> Head | None:
-        """The head of a request that `piece` does not hold whole; None when the peer leaves before it began one."""
+        """The head of a request that `piece` does not hold whole; None if it begins none."""
         self._decoder = decoder = Decoder(self.base, self._connections)
         self._at_end = False
         self._events.clear()
@@ -77,15 +78,15 @@ class Connection:
                 if isinstance(event, Reply):
                     self.send(event.data)
                     if event.close:
-                        return None
+                        raise PeerGone("the peer's request was refused, or aborted before it was whole")
+            if decoder.is_idle:
+                return None
             piece = self._receive(deadline - time.monotonic(), "sent no whole request head in time")
             if not piece:
-                if decoder.is_idle:
-                    return None
                 raise PeerGone("the peer closed in the middle of a request head")
 
-    def more(self) -> bytes:
-        """The next piece of the body; b"" at its end. What `Input` calls."""
+    def more(self, until: float = ENDLESS) -> bytes:
+        """The next piece of the body, which must come `until` then; b"" at its end. What `Input` calls."""
         while not self._at_end:
             while self._events:
                 event = self._events.popleft()
@@ -100,20 +101,22 @@ class Connection:
                     self._at_end = True
                     raise PeerGone("the front server aborted the request")
             assert self._decoder is not None
-            piece = self._receive(self._body_timeout, "was silent in the middle of a request's body")
+            seconds = min(self._body_timeout, until - time.monotonic())
+            piece = self._receive(seconds, "was silent in the middle of a request's body")
             if not piece:
                 raise PeerGone("the peer closed in the middle of a request's body")
             self._events.extend(self._decoder.feed(piece))
         return b""
 
     def _receive(self, seconds: float, complaint: str) -> bytes:
-        while True:
+        while seconds > 0:
             try:
-                return os.read(self.descriptor, READ_SIZE)
+                return read(self.descriptor, READ_SIZE)
             except BlockingIOError:
-                self._wait_for(select.POLLIN, seconds, complaint)
+                self._wait_for(POLLIN, seconds, complaint)
             except OSError as error:
                 raise PeerGone(f"the peer's connection broke: {error.strerror}") from error
+        raise PeerGone(f"the peer {complaint}")  # it does talk, but says nothing that counts
 
     # ── writing ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -124,7 +127,7 @@ class Connection:
         written = 0
         try:
             if self._room >= 0:
-                written = os.write(self.descriptor, data)
+                written = write(self.descriptor, data)
                 if written == size:
                     return  # or a signal came in between
         except BlockingIOError:
@@ -148,9 +151,9 @@ class Connection:
             self._stop_blocking()
             while self._left:
                 try:
-                    self._left = self._left[os.write(self.descriptor, self._left) :]
+                    self._left = self._left[write(self.descriptor, self._left) :]
                 except BlockingIOError:
-                    self._wait_for(select.POLLOUT, self._send_timeout, "took none of the answer")
+                    self._wait_for(POLLOUT, self._send_timeout, "took none of the answer")
         except OSError as error:
             raise _gone(error) from error
         finally:
@@ -163,10 +166,10 @@ class Connection:
             self._room = ENDLESS  # a write says now when it would block
 
     def _wait_for(self, what: int, seconds: float, complaint: str) -> None:
-        poll = select.poll()
-        poll.register(self.descriptor, what)
-        if seconds <= 0 or not poll.poll(seconds * 1000):
-            raise PeerGone(f"the peer {complaint} ({max(seconds, 0):g} seconds)")
+        waiting = poll()
+        waiting.register(self.descriptor, what)
+        if not waiting.poll(seconds * 1000):
+            raise PeerGone(f"the peer {complaint} ({seconds:g} seconds)")
 
     # ── the end of a request ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -179,9 +182,8 @@ class Connection:
         deadline = time.monotonic() + LINGER_TOTAL
         patience, self._body_timeout = self._body_timeout, LINGER_SILENCE
         try:
-            while self.more():
-                if time.monotonic() > deadline:
-                    return None
+            while self.more(deadline):
+                pass
         except (PeerGone, PeerError):
             return None
         finally:
@@ -194,9 +196,9 @@ class Connection:
 
         A socket object closes its number, whatever interrupts us here. So it has one of its own.
         """
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as end:
-            os.dup2(self.descriptor, end.fileno(), inheritable=False)
-            end.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError), socket(AF_UNIX) as end:
+            dup2(self.descriptor, end.fileno(), inheritable=False)
+            end.shutdown(SHUT_WR)
 
 
 def _gone(error: OSError) -> PeerGone:
@@ -205,7 +207,7 @@ def _gone(error: OSError) -> PeerGone:
 
 def wait_readable(descriptors: list[int], seconds: float | None) -> list[int]:
     """Those of `descriptors` that have something to read, or have ended; [] when the time is over."""
-    poll = select.poll()
+    waiting = poll()
     for descriptor in descriptors:
-        poll.register(descriptor, select.POLLIN)
-    return [descriptor for descriptor, _ in poll.poll(None if seconds is None else max(seconds, 0) * 1000)]
+        waiting.register(descriptor, POLLIN)
+    return [descriptor for descriptor, _ in waiting.poll(None if seconds is None else max(seconds, 0) * 1000)]

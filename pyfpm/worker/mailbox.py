@@ -6,8 +6,8 @@ Fails by: nothing; a master that does not listen any more is no reason to fail a
 
 from __future__ import annotations
 
-import os
-import select
+from os import close, dup2
+from select import POLLOUT, poll
 
 from pyfpm import messages, packets
 from pyfpm.errors import MessageError
@@ -32,20 +32,23 @@ class Mailbox:
         self._channel = channel
         channel.setblocking(False)
 
-    def say(self, message: messages.Message) -> None:
-        """Send to the master; it is given some time if it is busy, for log lines should not be lost."""
+    def say(self, message: messages.Message) -> bool:
+        """Send to the master; it is given some time if it is busy, for log lines should not be lost.
+
+        False if it does not listen any more.
+        """
         try:
             while True:
                 try:
                     packets.send(self._channel, message)
-                    return
+                    return True
                 except BlockingIOError:
-                    poll = select.poll()
-                    poll.register(self._channel.fileno(), select.POLLOUT)
-                    if not poll.poll(PATIENCE_MS):
-                        return
+                    waiting = poll()
+                    waiting.register(self._channel.fileno(), POLLOUT)
+                    if not waiting.poll(PATIENCE_MS):
+                        return True
         except OSError:
-            return
+            return False
 
     def debug(self, text: str) -> None:
         self.say(messages.Said(DEBUG, 0, text=text))
@@ -84,5 +87,5 @@ class Mailbox:
 
     def _switch_access_log(self, descriptor: int) -> None:
         if self.access_log is not None:
-            os.dup2(descriptor, self.access_log, inheritable=False)
-        os.close(descriptor)
+            dup2(descriptor, self.access_log, inheritable=False)
+        close(descriptor)

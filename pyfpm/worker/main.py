@@ -11,17 +11,20 @@ GiveUp), and why everything else is asked only where the common case is left.
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import errno
 import os
 import signal
-import socket
 import sys
 import time
 from _signal import getsignal  # type: ignore[import-not-found]  # signal's own tries an Enum first: 1 µs
+from _thread import get_ident
+from os import close, dup2, read, write
+from signal import signal as set_handler
+from socket import socket
 
-from pyfpm import catalogue, kernel, messages
+from pyfpm import catalogue, kernel, messages, packets
+from pyfpm.clients import Clients
 from pyfpm.errors import ApplicationError, PeerError, PeerGone, RequestTimeout
 from pyfpm.fork import EXIT_INTERNAL, leave
 from pyfpm.gateway.body import Input, content_length, received
@@ -57,7 +60,7 @@ RING = b"!"
 def run_worker(
     settings: dict[str, Any],
     order: messages.ForkWorker,
-    listener: socket.socket,
+    listener: socket,
     bell: int,
     scoreboard: Scoreboard,
     application: Callable[..., Any] | None,
@@ -68,7 +71,7 @@ def run_worker(
     try:
         worker.prepare(application or load_application(settings["app"]))
         if order.must_prove_itself:
-            prove(worker.application, settings)
+            prove(worker.application, settings, worker.base)
         worker.leave_if_forked()
     except ApplicationError as error:
         worker.leave_if_forked()
@@ -78,19 +81,25 @@ def run_worker(
 
 
 class Worker:
+    """One process of a pool that serves: made by the template's fork, it lives until the master or a limit ends it.
+
+    Everything that it holds, it holds for the whole of that time: listener, mailbox, its slot on the scoreboard, the
+    connections that are kept. `be_born`, `prepare` and `serve` are its life, each called once, in this order.
+    """
+
     def __init__(
         self,
         settings: dict[str, Any],
         order: messages.ForkWorker,
-        listener: socket.socket,
+        listener: socket,
         bell: int,
         scoreboard: Scoreboard,
     ) -> None:
         mailbox, stdout, stderr, *others = order.descriptors
-        os.dup2(stdout, 1)
-        os.dup2(stderr, 2)
-        os.close(stdout)
-        os.close(stderr)
+        dup2(stdout, 1)
+        dup2(stderr, 2)
+        close(stdout)
+        close(stderr)
         self.settings = settings
         self.listener = listener
         self.no_listener = scoreboard.descriptor
@@ -101,7 +110,7 @@ class Worker:
         self.recycling = Recycling.of(settings)
         self.trace = others.pop(0) if settings["trace_signal"] else -1
         self.main_thread = 0  # by the name that stack dumps have for it; 0 while none can be had
-        self.mailbox = Mailbox(socket.socket(fileno=mailbox), others[0] if others else None)
+        self.mailbox = Mailbox(socket(fileno=mailbox), others[0] if others else None)
         self.stopping = False
         self.number = 0  # of the connection in hand, or of the turn on a kept one: what GiveUp names
         self.awaiting = False  # in the read of a request's first bytes, which has no time limit of its own
@@ -114,7 +123,8 @@ class Worker:
         )
         self._on_quit, self._on_mail = self._stop, self._look_in_mailbox  # bound once, to be known again
         self.is_forked = False  # we are no worker but a process that an application has forked from one
-        self.allowed = Allowed(settings["listen_allowed_clients"]) if settings["listen_allowed_clients"] else None
+        allowed = settings["listen_allowed_clients"]
+        self.allowed = Clients(allowed) if allowed else None
 
     # ── beginning and end ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -131,11 +141,13 @@ class Worker:
         kernel.die_with_parent(signal.SIGQUIT)
         if os.getppid() != self.settings["master"]:
             sys.exit(0)  # it died before we could ask to be told
-        self.mailbox.say(messages.Born())
+        if not self.mailbox.say(messages.Born()):
+            sys.exit(0)  # the master has been told that there is no such worker
 
     def _take_signals(self) -> None:
-        signal.signal(signal.SIGQUIT, self._on_quit)
-        signal.signal(signal.SIGUSR1, self._on_mail)
+        set_handler(signal.SIGQUIT, self._on_quit)
+        set_handler(signal.SIGUSR1, self._on_mail)
+        set_handler(signal.SIGPIPE, signal.SIG_IGN)  # a peer that has gone is an OSError
 
     def _stop(self, *_: object) -> None:
         """Finish the request in hand, then leave.
@@ -147,13 +159,13 @@ class Worker:
         """
         self.stopping = True
         with contextlib.suppress(OSError):  # the application may have closed either
-            os.dup2(self.no_listener, self.listener.fileno(), inheritable=False)
+            dup2(self.no_listener, self.listener.fileno(), inheritable=False)
         if os.getppid() != self.settings["master"]:
             self._end_in_time()
 
     def _end_in_time(self) -> None:
         """The master has gone, and with it whoever would put an end to a request that does not: so the kernel does."""
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        set_handler(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, self.settings["time_to_leave"])
 
     def _look_in_mailbox(self, _number: int, frame: FrameType | None) -> None:
@@ -192,7 +204,7 @@ class Worker:
         descriptor, self._connection.descriptor = self._connection.descriptor, -1
         for number in {*self.kept, descriptor} - {-1}:
             with contextlib.suppress(OSError):
-                os.close(number)
+                close(number)
         self.kept.clear()
 
     def leave_if_forked(self) -> None:
@@ -200,7 +212,7 @@ class Worker:
         if self.is_forked:
             text = f"pyfpm: process {os.getpid()}, forked by the application, returned into the worker; it ends here"
             with contextlib.suppress(OSError):
-                os.write(2, f"{catalogue.marked(text, catalogue.FORKED_AND_RETURNED)}\n".encode())
+                write(2, f"{catalogue.marked(text, catalogue.FORKED_AND_RETURNED)}\n".encode())
             leave(0)
 
     # ── serving ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -210,9 +222,7 @@ class Worker:
         self._take_signals()  # again: the application's import may have taken them
         self.application = application
         settings = self.settings
-        base = base_environ(sys.stderr)
-        self._base = base
-        self._connection.base = base
+        self.base = self._connection.base = base = base_environ(sys.stderr)
         self._desk = Desk(settings, application, self.slot, self._connection, self.mailbox, self.leave_if_forked)
         base["pyfpm.finish_request"] = self._desk.finish_request
         if settings["request_terminate_timeout"]:
@@ -222,7 +232,7 @@ class Worker:
 
     def _offer_stacks(self, number: int) -> None:
         if offer_stacks(self.trace, number):
-            self.main_thread = _thread.get_ident()
+            self.main_thread = get_ident()
         else:
             name = f"SIGRTMIN+{number - signal.SIGRTMIN}"
             text = f"no stacks of slow requests: the application uses {name} itself; see slowlog_signal"
@@ -232,7 +242,8 @@ class Worker:
         """Serve until told to stop."""
         self.slot.numbers[SINCE] = time.monotonic_ns()
         self.slot.stages[self.slot.own] = IDLE
-        self.mailbox.say(messages.Ready(self.main_thread))
+        if not self.mailbox.say(messages.Ready(self.main_thread)):
+            return
         accept = self.listener._accept  # type: ignore[attr-defined]  # accept() makes a socket object: 3.7 µs
         while not self.stopping:
             if self.kept:
@@ -244,9 +255,11 @@ class Worker:
                 self._after_failed_accept(error)
                 continue
             self._converse(descriptor, peer, b"")
+        if self.kept:
+            self._serve_kept_or_new(accept)  # one answer each for who has asked by now: no front repeats a POST
         for descriptor in self.kept:
             with contextlib.suppress(OSError):
-                os.close(descriptor)
+                close(descriptor)
 
     def _converse(self, descriptor: int, peer: Any, begun: bytes) -> None:
         """One request on a connection, `begun` of it has been read. The connection is closed, or kept for the next.
@@ -269,7 +282,7 @@ class Worker:
         try:
             if self.allowed is None or self.allowed.admits(peer):
                 self.awaiting = True
-                data = begun or os.read(descriptor, READ_SIZE)
+                data = begun or read(descriptor, READ_SIZE)
                 self.awaiting = False
                 if data:
                     rest = self._serve_request(data, peer, accepted)
@@ -289,7 +302,7 @@ class Worker:
             try:
                 if rest is None or self.stopping:
                     self.kept.pop(descriptor, None)
-                    os.close(descriptor)
+                    close(descriptor)
                 else:
                     self._keep(descriptor, peer, rest)
             except OSError:
@@ -306,11 +319,14 @@ class Worker:
     def _ring(self) -> None:
         """Wake the master. A full pipe has woken it already; one without a reader was of an image before this one."""
         with contextlib.suppress(OSError):
-            os.write(self.bell, RING)
+            write(self.bell, RING)
 
     def _serve_request(self, data: bytes, peer: Any, accepted: int) -> bytes | None:
-        """Decode and answer; the beginning of a next request if the connection is to be kept, or None."""
-        request = decode(data, self._base)
+        """Decode and answer; the beginning of a next request if the connection is to be kept, or None.
+
+        One on which no request has begun yet is kept, too: there may be others who have one.
+        """
+        request = decode(data, self.base)
         connection = self._connection
         if request is not None:
             environ, keep, request_id, body = request
@@ -320,7 +336,7 @@ class Worker:
         else:
             head = connection.read_head(data)
             if head is None:
-                return None
+                return b""
             environ, keep, request_id = head.environ, head.keep, head.request_id
             stream = Input(b"", content_length(environ), connection.more)
             complete = self._desk.answer(environ, request_id, stream, peer, accepted)
@@ -367,12 +383,10 @@ class Worker:
         pending = [descriptor for descriptor, kept in self.kept.items() if kept.rest]
         until = min(kept.until for kept in self.kept.values())
         listener = self.listener.fileno()
-        ready = wait_readable([*self.kept, listener], 0 if pending else until - time.monotonic())
+        ready = wait_readable([*self.kept, listener], 0 if pending or self.stopping else until - time.monotonic())
         turn = dict.fromkeys([*ready, *pending])
         self._close_expired(turn)
         for descriptor in turn:
-            if self.stopping:
-                return
             if descriptor != listener:
                 kept = self.kept[descriptor]
                 self._converse(descriptor, kept.peer, kept.rest)
@@ -391,7 +405,7 @@ class Worker:
         for descriptor in [number for number, kept in self.kept.items() if kept.until <= now and number not in turn]:
             del self.kept[descriptor]
             with contextlib.suppress(OSError):
-                os.close(descriptor)
+                close(descriptor)
 
 
 class Kept:
@@ -405,37 +419,19 @@ class Kept:
         self.until = until
 
 
-class Allowed:
-    """The addresses of listen.allowed_clients. Whoever connects to a unix socket has passed its mode already."""
-
-    def __init__(self, networks: list[str]) -> None:
-        import ipaddress  # 0.6 MB, for pools that ask for it
-
-        self._address = ipaddress.ip_address
-        self._networks = [ipaddress.ip_network(network) for network in networks]
-
-    def admits(self, peer: Any) -> bool:
-        if not isinstance(peer, tuple):
-            return True
-        address = self._address(peer[0].partition("%")[0])
-        address = getattr(address, "ipv4_mapped", None) or address
-        return any(address in network for network in self._networks)
-
-
 def show_peer(descriptor: int, peer: Any) -> str:
     """Who connected, for the log: an address, or the process at the other end of a unix socket."""
     if isinstance(peer, tuple):
         host = peer[0].removeprefix("::ffff:") if "." in peer[0] else peer[0]
         return f"peer [{host}]:{peer[1]}" if ":" in host else f"peer {host}:{peer[1]}"
     try:
-        connection = socket.socket(fileno=descriptor)
+        connection = socket(fileno=descriptor)
     except OSError:
         return "peer on a descriptor that the application has closed"
     try:
-        packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        process = packets.peer_of(connection)
     except OSError:
         return "peer on the unix socket"
     finally:
         connection.detach()
-    pid, uid = int.from_bytes(packed[:4], sys.byteorder), int.from_bytes(packed[4:8], sys.byteorder)
-    return f"peer process {pid} of uid {uid}"
+    return f"peer process {process.pid} of uid {process.uid}"

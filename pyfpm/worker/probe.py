@@ -10,11 +10,10 @@ could say who of them has answered.
 from __future__ import annotations
 
 import io
-import sys
 
 from pyfpm import catalogue
 from pyfpm.errors import ApplicationError
-from pyfpm.gateway.environ import base_environ, complete
+from pyfpm.gateway.environ import complete
 from pyfpm.gateway.response import Response
 from pyfpm.protocols import fastcgi
 from pyfpm.worker.application import describe, format_traceback
@@ -24,13 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pyfpm.protocols.events import Environ
 
-def prove(application: Callable[..., Any], settings: dict[str, Any]) -> None:
-    """Return if the application answers reload_probe with 2xx or 3xx."""
+
+def prove(application: Callable[..., Any], settings: dict[str, Any], base: Environ) -> None:
+    """Return if the application answers reload_probe with 2xx or 3xx. `base` is what each environ has of ours."""
     probe = settings["reload_probe"]
     if not probe:
         return
-    environ = _request(probe)
+    environ = _request(probe, base)
+    if deadline := base.get("pyfpm.deadline"):
+        deadline.extend(settings["request_terminate_timeout"])
     if not complete(environ, settings["mount"], io.BytesIO()):
         # The application would be asked for a path that no visitor's request can have.
         inside = f"reload_probe must begin with {settings['mount']}"
@@ -48,7 +51,7 @@ def prove(application: Callable[..., Any], settings: dict[str, Any]) -> None:
         raise ApplicationError(text, catalogue.PROBE_FAILED)
 
 
-def _request(probe: str) -> dict[str, Any]:
+def _request(probe: str, base: Environ) -> Environ:
     """The environ of a GET of "/path?query", or of "//host/path" for applications that mind their host."""
     host = "localhost"
     if probe.startswith("//"):
@@ -56,20 +59,19 @@ def _request(probe: str) -> dict[str, Any]:
         probe = "/" + rest
     path, _, query = probe.partition("?")
     name, port = _name_and_port(host)
-    environ = base_environ(sys.stderr)
-    environ.update(
-        REQUEST_METHOD="GET",
-        SCRIPT_NAME=_decoded(path),
-        REQUEST_URI=probe,
-        QUERY_STRING=query,
-        SERVER_NAME=name,
-        SERVER_PORT=port,
-        SERVER_PROTOCOL="HTTP/1.1",
-        HTTP_HOST=host,
-        HTTP_USER_AGENT="pyfpm reload_probe",
-        REMOTE_ADDR="127.0.0.1",
-    )
-    return environ
+    return {
+        **base,
+        "REQUEST_METHOD": "GET",
+        "SCRIPT_NAME": _decoded(path),
+        "REQUEST_URI": probe,
+        "QUERY_STRING": query,
+        "SERVER_NAME": name,
+        "SERVER_PORT": port,
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": host,
+        "HTTP_USER_AGENT": "pyfpm reload_probe",
+        "REMOTE_ADDR": "127.0.0.1",
+    }
 
 
 def _name_and_port(host: str) -> tuple[str, str]:

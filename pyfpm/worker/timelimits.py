@@ -9,6 +9,7 @@ from __future__ import annotations
 import faulthandler  # here, in the template, and shared: its import costs each worker 120 kB otherwise
 import signal
 import time
+from signal import getsignal
 
 from pyfpm.gateway.body import Input
 from pyfpm.gateway.response import FileWrapper, Response
@@ -41,7 +42,7 @@ def offer_stacks(descriptor: int, number: int) -> bool:
 
 def is_taken(number: int) -> bool:
     """Whether the application, or a library in C, handles or ignores this signal: proc_pid_status(5)."""
-    if signal.getsignal(number) is not signal.SIG_DFL:
+    if getsignal(number) is not signal.SIG_DFL:
         return True
     try:
         with open("/proc/self/status", "rb") as status:

@@ -160,8 +160,9 @@ def test_the_next_start_succeeds_under_load_time_after_time(daemon: Daemon) -> N
             load.wait_answers(20)
 
 
-def test_without_a_master_a_request_has_its_limit(daemon: Daemon) -> None:
-    daemon.set_global({"process_control_timeout": "1s"})
+@pytest.mark.parametrize("timeout", ["0", "1s"])
+def test_without_a_master_a_request_has_its_limit(daemon: Daemon, timeout: str) -> None:
+    daemon.set_global({"process_control_timeout": timeout})
     daemon.add_pool()
     daemon.start()
     with Connection(daemon.address()) as client, watching(*daemon.family()) as everybody:

@@ -81,6 +81,15 @@ def test_pythonpath_comes_after_chdir(daemon: Daemon) -> None:
 # ── the environment ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_a_safe_path_keeps_what_the_environment_adds(daemon: Daemon) -> None:
+    daemon.write_app("lib/beside.py", "")
+    daemon.write_app("site_of_mine.py", "import beside\nfrom apps import application\n")
+    settings = {"app": "site_of_mine:application", "env[PYTHONPATH]": daemon.app_folder / "lib"}
+    daemon.add_pool("www", {**settings, "env[PYTHONSAFEPATH]": 1})
+    daemon.start()
+    assert daemon.get("/pid").status == 200
+
+
 def test_the_environment_is_empty_but_for_what_is_configured(daemon: Daemon) -> None:
     daemon.add_pool("www", {"env[SITE]": "shop", "env[COPIED]": "$FROM_MASTER"})
     daemon.start(environ={"FROM_MASTER": "copied", "SECRET": "of the master"})

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.harness.fcgi_client import Connection, get_parameters, request_bytes
+from tests.harness.fcgi_client import ABORT, GET_VALUES, Connection, get_parameters, record, request_bytes
 from tests.harness.load import Load
-from tests.harness.waits import Stopwatch
+from tests.harness.waits import Stopwatch, watching
 
 if TYPE_CHECKING:
     from tests.harness.daemon import Daemon
@@ -161,6 +162,40 @@ def test_a_kept_connection_whose_buffer_is_full(daemon: Daemon) -> None:
         clock = Stopwatch()
         assert daemon.get("/pid").status == 200
         assert clock.fair < 2
+
+
+@pytest.mark.parametrize(("kind", "request_id"), [(ABORT, 1), (GET_VALUES, 0)])
+def test_a_record_that_begins_no_request_holds_nobody_up(daemon: Daemon, kind: int, request_id: int) -> None:
+    """It may come late, as an ABORT of what has just been answered: the worker waits for everybody, as before."""
+    daemon.add_pool("www", {"request_head_timeout": "20s"})
+    daemon.start()
+    with _used(daemon) as kept:
+        clock = Stopwatch()
+        kept.send(record(kind, request_id))
+        if kind == GET_VALUES:
+            assert kept.socket.recv(65536)
+        for _ in range(3):
+            assert daemon.get("/pid").status == 200
+        assert clock.fair < 5
+        assert kept.request(get_parameters("/pid")).status == 200
+
+
+def test_a_worker_that_leaves_answers_what_was_asked_before(daemon: Daemon) -> None:
+    """A front server repeats no POST, so whoever has sent one by then gets an answer."""
+    daemon.add_pool()
+    daemon.start()
+    with _used(daemon) as one, _used(daemon) as idle, Connection(daemon.address()) as busy:
+        busy.send(request_bytes(get_parameters("/block")))
+        (pid,) = daemon.gate.wait_inside()
+        one.send(request_bytes(get_parameters("/pid", REQUEST_METHOD="POST"), keep=True) * 2)
+        with watching(pid) as (worker,):
+            os.kill(pid, signal.SIGQUIT)
+            daemon.gate.release()
+            assert busy.receive().status == 200
+            assert one.receive().body == str(pid).encode()
+            worker.wait_exit()
+        assert one.socket.recv(1) == b"", "one answer each, and no more"
+        assert idle.socket.recv(1) == b""
 
 
 def _used(daemon: Daemon) -> Connection:

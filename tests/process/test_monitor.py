@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pyfpm.clients import Clients
 from pyfpm.monitor.server import Server
 from pyfpm.monitor.shown import Shown, ShownBoard, ShownPool
 from pyfpm.scoreboard import RUNNING, Scoreboard
@@ -342,7 +343,7 @@ def test_clients_that_do_not_read_hold_nobody_up() -> None:
     for slot in range(1000):
         seat(board, slot, RUNNING)
     shown.boards[1] = ShownBoard(board, "a:b")
-    shown.pools[2] = ShownPool("www", [1], "/", None, "", [])
+    shown.pools[2] = ShownPool("www", [1], "/", None, "", Clients([]))
     server = Server(shown)
     ours, theirs = socket.socketpair()
     server.watch(theirs, lambda _: sys.exit())

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
 RELOADED = r"NOTICE: (pid \d+, )?reloaded"
 
+WITH_OUR_KEYS = """
+def application(environ, start_response):
+    assert environ["pyfpm.deadline"].remaining > 50
+    start_response("200 OK", [("Content-Length", "0")])
+    environ["pyfpm.finish_request"]()
+    return []
+"""
+
 
 def serve_site(daemon: Daemon, children: int = 2) -> None:
     write_site(daemon, "one")
@@ -64,6 +72,16 @@ def test_what_did_not_change_keeps_its_workers(daemon: Daemon) -> None:
     assert sorted(daemon.workers()) == before[0]
     assert daemon.workers("shop") != before[1]
     assert version(daemon, "shop") == "two"
+
+
+def test_the_probe_gets_what_every_request_gets(daemon: Daemon) -> None:
+    daemon.write_app("site_of_mine.py", WITH_OUR_KEYS)
+    timed = {"reload_probe": "/", "request_terminate_timeout": "60s"}
+    daemon.add_pool("www", {"app": "site_of_mine:application", **timed})
+    daemon.start()
+    assert daemon.get("/").status == 200
+    daemon.write_app("site_of_mine.py", f"{WITH_OUR_KEYS}\n# changed")
+    assert reload(daemon).code == 0
 
 
 def test_a_pool_that_is_named_is_reloaded_whether_it_has_changed_or_not(daemon: Daemon) -> None:

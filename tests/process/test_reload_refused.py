@@ -132,6 +132,25 @@ def test_a_broken_deploy_costs_no_request(daemon: Daemon, breakage: str) -> None
     assert report(daemon).reload == "ok"
 
 
+def test_a_file_whose_name_is_no_text(daemon: Daemon) -> None:
+    """Its name stands in what systemd and whoever asked are told."""
+    folder = daemon.folder / "more"
+    folder.mkdir()
+    (folder / "right.conf").touch()
+    daemon.set_global({"include": folder / "*.conf"})
+    daemon.add_pool("www")
+    daemon.start()
+    wrong = folder / os.fsdecode(b"caf\xe9.conf")
+    wrong.write_text("[www]\npm.max_childern = 3\n")
+    daemon.expect("max_childern|did you mean|reload refused")
+    outcome = reload(daemon)
+    assert (outcome.code, "max_childern" in outcome.text) == (1, True)
+    notices = daemon.drain_notices()
+    assert "READY=1" in notices[notices.index("RELOADING=1") :]
+    wrong.unlink()
+    assert reload(daemon).code == 0
+
+
 def test_what_the_operator_reads(daemon: Daemon) -> None:
     write_site(daemon, "one")
     daemon.add_pool("www", {"app": "deployed:application"})
@@ -163,6 +182,7 @@ def test_an_interpreter_that_vanishes(daemon: Daemon) -> None:
         outcome = reload(daemon, *names)
         assert outcome.code == 1, outcome
         assert str(home) in outcome.text
+        assert report(daemon).reload == "its settings were refused; the error log says why [PYFPM-124]"
     assert daemon.workers() == before
     assert daemon.get("/pid").status == 200
     _make_environment(home, str(daemon_python(daemon)))

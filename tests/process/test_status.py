@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from pyfpm.master.job import ELSEWHERE
 from tests.harness.daemon import Settings, fresh_daemon
 from tests.harness.fcgi_client import Connection, get_parameters, request, request_bytes
 from tests.harness.interpreters import AS_ROOT, POOL_USER
@@ -209,6 +210,16 @@ def test_over_a_reload_nothing_is_counted_away(daemon: Daemon) -> None:
     assert int(str(after["accepted conn"])) >= int(str(before["accepted conn"])) + 1
     assert after["start time"] == before["start time"]
     assert (after["max children"], after["max requests"]) == (2, 50)
+
+
+def test_what_is_wrong_with_another_pool_is_not_on_the_page(daemon: Daemon) -> None:
+    daemon.add_pool("www", PAGES)
+    daemon.start()
+    daemon.add_pool("shop", {"pm.max_childern": 3})
+    daemon.expect("max_childern|did you mean|reload refused")
+    assert daemon.run("reload").returncode == 1
+    after = wait_status(daemon, lambda pool: pool["last reload"] != "none")
+    assert after["last reload"] == ELSEWHERE
 
 
 def test_a_worker_that_was_killed_is_counted(daemon: Daemon) -> None:

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from pyfpm import messages, packets
 from pyfpm.cli.main import command
 from pyfpm.fork import fork_child
+from pyfpm.master.job import ELSEWHERE
 from pyfpm.messages import Ask, Verb
 from tests.harness.fcgi_client import Connection, get_parameters, request_bytes
 from tests.harness.interpreters import AS_ROOT, POOL_USER
@@ -352,6 +353,21 @@ def test_the_owner_of_a_pool_sees_his_own_and_stops_nothing(daemon: Daemon) -> N
         assert f"user {owner} may" in refused.stderr
         daemon.wait_log(f"WARNING: control: refused: .*, asked by uid {owner}, pid {refused.pid}: user {owner} may")
     assert daemon.get("/pid").status == 200
+
+
+@as_root
+def test_the_owner_of_a_pool_is_not_told_what_is_wrong_with_another(daemon: Daemon) -> None:
+    daemon.add_pool("www")
+    daemon.add_pool("secret", {"user": "nobody"})
+    daemon.start()
+    owner = pwd.getpwnam(POOL_USER).pw_uid
+    daemon.pools["secret"]["pm.max_childern"] = 3
+    daemon.write_config()
+    daemon.expect("max_childern|did you mean|reload refused")
+    refused = as_user(owner, daemon, "reload", "www")
+    assert (refused.code, refused.stdout, refused.stderr) == (1, "", f"pyfpm: {ELSEWHERE}\n")
+    seen = as_user(owner, daemon, "status", "--json")
+    assert json.loads(seen.stdout)["reload"] == ELSEWHERE
 
 
 @as_root

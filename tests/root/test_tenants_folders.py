@@ -18,10 +18,11 @@ import pytest
 
 from pyfpm.logs.error_log import ErrorLog
 from pyfpm.master import logfiles, trusted
-from pyfpm.master.daemon import open_pool_log
 from pyfpm.master.listeners import Terms, apply_ownership, open_listener
 from pyfpm.master.logfiles import open_error_log
+from pyfpm.master.resources import error_log_of
 from tests.harness.interpreters import AS_ROOT, POOL_USER
+from tests.harness.reloads import reload
 from tests.unit.config.conftest import folder
 from tests.unit.config.reading import GOOD_POOL, Folder
 
@@ -155,6 +156,36 @@ def test_a_folder_of_the_way_that_is_a_link(daemon: Daemon, tenants: Path) -> No
     daemon.expect("access.log|failed to|FPM init")
 
 
+def test_logs_that_could_not_be_opened_are_at_the_next_reload(daemon: Daemon, tenants: Path, secret: Path) -> None:
+    logs = [tenants / "access.log", tenants / "error.log"]
+    for log in logs:
+        log.symlink_to(secret)
+    daemon.add_pool("www", {"access.log": logs[0], "error_log": logs[1]})
+    daemon.expect("failed to open|cannot be written by|who opens it")
+    daemon.start()
+    for log in logs:
+        log.unlink()
+    assert reload(daemon).code == 0
+    daemon.get("/pid")
+    assert "/pid" in logs[0].read_text()
+    assert "generation 2 serves" in logs[1].read_text()
+    assert reload(daemon).progress == "pool www is unchanged", "they are open"
+
+
+def test_a_log_is_the_new_users_when_the_pool_gets_another_one(daemon: Daemon, tenants: Path) -> None:
+    log = tenants / "access.log"
+    daemon.add_pool("www", {"access.log": log})
+    daemon.start()
+    give(give(tenants, "nobody") / "access.log", "nobody")
+    daemon.pools["www"]["user"] = "nobody"
+    assert reload(daemon).code == 0
+    log.rename(tenants / "access.log.1")
+    daemon.send_signal(signal.SIGUSR1)
+    daemon.wait_log("access log file re-opened")
+    assert log.owner() == "nobody"
+    assert reload(daemon).code == 0
+
+
 def test_a_link_that_appears_before_the_log_is_reopened(daemon: Daemon, tenants: Path, secret: Path) -> None:
     path = tenants / "access.log"
     daemon.add_pool("www", {"access.log": path})
@@ -209,7 +240,7 @@ def test_a_pools_log_that_its_user_gives_another_name_stops_nobody(
     own.chmod(0o400)
     (settings,) = folder.read(pool_text(own)).pools
     log = ErrorLog(clock=lambda: 0.0)
-    assert open_pool_log(settings, log) is None
+    assert error_log_of(settings, log) is None
 
 
 def test_a_pools_log_is_no_order_to_the_kernel(folder: Folder, tenants: Path) -> None:

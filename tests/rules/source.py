@@ -54,12 +54,14 @@ class Module:
         return found
 
     def attributes(self) -> set[str]:
-        """Everything of the form `name.attribute`."""
-        return {
-            f"{node.value.id}.{node.attr}"
-            for node in ast.walk(self.tree)
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
-        }
+        """Everything of the form `name.attribute`, also what is imported by name."""
+        found = set()
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                found.add(f"{node.value.id}.{node.attr}")
+            elif isinstance(node, ast.ImportFrom):
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        return found
 
 
 def is_module(package: str, name: str) -> bool:

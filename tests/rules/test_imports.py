@@ -30,14 +30,15 @@ ALLOWED = {
     "cli": {"master", "config", "status", "logs", "packets", "messages", "fork", "installed", "errors", "catalogue"},
     "master": {"config", "status", "logs", *SHARED},
     "bootstrap": {"template", "monitor"},
-    "monitor": {"protocols", "status", "packets", "messages", "scoreboard", "fork", "kernel", "errors"},
-    "template": {"worker", "packets", "messages", "scoreboard", "fork", "kernel", "errors"},
-    "worker": {"gateway", "protocols", "status", "logs", *SHARED} - {"facts", "signals", "installed"},
+    "monitor": {"protocols", "status", "clients", "packets", "messages", "scoreboard", "fork", "kernel", "errors"},
+    "template": {"worker", "packets", "messages", "scoreboard", "fork", "kernel", "errors", "catalogue"},
+    "worker": {"gateway", "protocols", "status", "logs", "clients", *SHARED} - {"facts", "signals", "installed"},
     "gateway": {"protocols.events", "errors"},
     "protocols": {"errors"},
     "config": {"catalogue", "errors"},
     "logs": {"catalogue", "errors"},
     "status": {"scoreboard", "facts", "histogram", "errors"},
+    "clients": set[str](),
     "packets": {"messages", "errors"},
     "messages": {"errors"},
     "scoreboard": {"facts", "histogram"},
@@ -53,8 +54,8 @@ ALLOWED = {
 }
 # What runs on the pool's interpreter: the standard library alone, and Python 3.9.
 FOR_POOLS = (
-    "bootstrap", "template", "worker", "gateway", "protocols", "messages", "packets", "scoreboard", "facts",
-    "histogram", "fork", "kernel", "errors", "catalogue",
+    "bootstrap", "template", "worker", "gateway", "protocols", "clients", "messages", "packets", "scoreboard",
+    "facts", "histogram", "fork", "kernel", "errors", "catalogue",
 )  # fmt: skip
 FOR_POOLS_TOO = (
     "logs/access_log.py", "logs/access_codes.py", "logs/timestamp.py", "logs/__init__.py", "__init__.py",
@@ -150,7 +151,7 @@ def test_roots_process_never_loads_what_meets_clients(entrance: str) -> None:
 
 def test_a_pools_process_loads_nothing_of_roots() -> None:
     found = loaded_by("import pyfpm.template.main")
-    halves = tuple(f"pyfpm.{half}" for half in ("master", "cli", "config", "status"))
-    assert [name for name in found if name.startswith(halves)] == []
+    halves = tuple(f"pyfpm.{half}." for half in ("master", "cli", "config", "status"))
+    assert [name for name in found if f"{name}.".startswith(halves)] == []
     foreign = {"click", "psutil", "setproctitle", "tomli_w", "tomllib", "logging", "asyncio", "http", "email"}
     assert foreign & set(found) == set(), "each of these costs every worker memory, or is not there at all"

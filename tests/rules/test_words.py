@@ -22,7 +22,14 @@ ONE_PLACE = {
     # Of their own children, which nobody has reaped yet; whoever can have a pidfd has one.
     r"os\.kill": {"master/daemonize.py", "master/processes.py", "master/upgrade.py"},
     r"os\.system": set[str](),
-    r"signal\.signal": {"fork.py", "signals.py", "worker/main.py", "master/daemonize.py", "cli/display.py"},
+    r"signal\.signal": {
+        "fork.py",
+        "signals.py",
+        "template/main.py",
+        "worker/main.py",
+        "master/daemonize.py",
+        "cli/display.py",
+    },
     r"signal\.set_wakeup_fd": {"fork.py", "signals.py"},
     r"time\.sleep": {"master/listeners.py", "master/pidfile.py", "cli/client.py", "cli/speech.py", "cli/watching.py"},
 }

@@ -44,7 +44,7 @@ class Bench:
         log.write_to(self.sink)
         log.launched()
         self.loop = Loop(lambda: self.now)
-        self.resources = PoolResources(cast("Any", None), None, None, GlobalSettings(), log, self.loop)
+        self.resources = PoolResources(cast("Any", None), GlobalSettings(), log, self.loop)
         self.generation = Generation(1, SETTINGS, self.resources)
         self.held: list[int] = []
         self.living: list[int] = []
@@ -110,6 +110,7 @@ class Bench:
 
     def reap(self, pid: int) -> End:
         """Wait for its end, and tell the generation of it as the master does."""
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         self.generation.hear_newborns(self.now)
         end = End(*os.waitpid(pid, 0))
         self.living.remove(pid)
@@ -196,17 +197,17 @@ def test_one_that_became_ready_since_then_ends_the_streak_when_it_is_no_longer_y
     assert not bench.generation.trouble
 
 
-def test_a_start_has_been_tried_when_nobody_from_before_the_failure_is_on_the_way(bench: Bench) -> None:
+def test_a_start_has_failed_when_nobody_from_before_the_failure_is_on_the_way(bench: Bench) -> None:
     bench.order(2)
     bench.now += 1
     bench.fail_to_fork()
     bench.turn()
     assert bench.generation.trouble
-    assert not bench.generation.has_been_tried
+    assert not bench.generation.has_failed_to_start
     bench.order()  # what is ordered now is another try
     bench.fail_to_fork()
     bench.turn()
-    assert bench.generation.has_been_tried
+    assert bench.generation.has_failed_to_start
 
 
 # ── orders that lead to nothing ─────────────────────────────────────────────────────────────────────────────────────
@@ -306,7 +307,7 @@ def test_nobody_is_handed_a_log_that_is_closed(bench: Bench, tmp_path: Path) -> 
     bench.resources.access_log = log
     _, mailbox = bench.add_worker()
     mailbox.setblocking(False)
-    after = PoolResources(cast("Any", None), None, None, GlobalSettings(), bench.resources.log, bench.loop)
+    after = PoolResources(cast("Any", None), GlobalSettings(), bench.resources.log, bench.loop)
     bench.resources.close_unshared(after)
     bench.held.append(os.open(tmp_path / "another.log", os.O_WRONLY | os.O_CREAT))
     assert bench.held == [log.file.fileno()]

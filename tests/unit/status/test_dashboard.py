@@ -124,7 +124,7 @@ def test_a_pool_without_workers(facts: dict[str, int], state: str, wrong: int) -
 
 
 def test_a_refused_reload_is_told_with_its_reason() -> None:
-    (said,) = words(pool(note="refused: ModuleNotFoundError: No module named 'markdown'"))
+    (said,) = words(pool(note="ModuleNotFoundError: No module named 'markdown'"))
     assert said.endswith("serves on: ModuleNotFoundError: No module named 'markdown'")
     assert "10 s ago" in said
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 
 from pyfpm.errors import ApplicationError
+from pyfpm.gateway.environ import base_environ
 from pyfpm.worker.probe import prove
 
 
@@ -18,7 +20,7 @@ def asked(probe: str, mount: str = "") -> dict[str, Any]:
         start_response("200 OK", [])
         return [b""]
 
-    prove(application, {"reload_probe": probe, "mount": mount})
+    prove(application, {"reload_probe": probe, "mount": mount}, base_environ(sys.stderr))
     return seen
 
 
