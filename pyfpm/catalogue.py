@@ -75,6 +75,7 @@ WITHOUT_EFFECT = Code(128)
 OWNER_IGNORED = Code(129)
 MONITOR_AS_ROOT = Code(130)
 SEEN_BY_STRANGERS = Code(131)
+LIMIT_TOO_LOW = Code(132)
 
 # ── 2: the start, the sockets ───────────────────────────────────────────────────────────────────────────────────────
 

@@ -48,12 +48,11 @@ class MessageError(PyfpmError):
 
 
 class StartError(PyfpmError):
-    """The daemon cannot start. `exit_code` is what the shell gets (64, 70 or 78)."""
+    """The daemon cannot start."""
 
-    def __init__(self, code: catalogue.Code, message: str, exit_code: int = 78) -> None:
+    def __init__(self, code: catalogue.Code, message: str) -> None:
         super().__init__(message)
         self.code = code
-        self.exit_code = exit_code
 
 
 class NoMaster(PyfpmError):

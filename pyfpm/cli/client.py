@@ -12,11 +12,13 @@ import os
 import select
 import signal
 import socket
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyfpm import messages, packets
 from pyfpm.config.load import control_path, read_whereabouts
+from pyfpm.config.values import LONGEST_SOCKET_PATH
 from pyfpm.errors import EXIT_LATER, EXIT_NOT_PERMITTED, EXIT_UNAVAILABLE, MessageError, NoMaster
 from pyfpm.master.pidfile import find_holder
 from pyfpm.messages import Ask, Progress, Verb, Verdict
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 # What connect(2) says when nobody of ours is there, though a master may run all the same.
 _NOBODY_THERE = (errno.ENOENT, errno.ECONNREFUSED, errno.EPROTOTYPE, errno.ENOTSOCK, errno.ENAMETOOLONG, errno.ENOTDIR)
+CONNECT_TIMEOUT = 10  # seconds; a master that lives takes whoever comes at its next turn
 LAST_MOMENTS = 30.0  # seconds between the master's last word and its end; it has buried all of its children by then
 
 
@@ -110,11 +113,13 @@ class Master:
         everything: bool = False,
         full: bool = False,
         on_progress: Callable[[str], None],
-        silence: float | None = None,
+        silence: float,
+        to_the_end: bool = False,
     ) -> Verdict | None:
         """Ask and hear it out. None if the connection ends without a verdict, as it does with the master's end.
 
-        NoMaster when it has said nothing for `silence` seconds; what was asked for may still happen.
+        NoMaster when it has said nothing for `silence` seconds; what was asked for may still happen. `to_the_end`: that
+        holds for its first word, after which it may take as long as it likes.
         """
         assert self.channel is not None
         self.channel.settimeout(silence)
@@ -126,6 +131,8 @@ class Master:
                 match received[0]:
                     case Progress(text=text):
                         on_progress(text)
+                        if to_the_end:
+                            self.channel.settimeout(None)
                     case Verdict() as verdict:
                         return verdict
         except ConnectionResetError:
@@ -145,6 +152,9 @@ def find_master(where: Whereabouts) -> Master:
         try:
             return _connect(where.control_path)
         except OSError as error:
+            if error.errno == errno.EAGAIN:
+                text = f"the master at {where.control_path} takes no connection: {CONNECT_TIMEOUT} seconds were waited"
+                raise NoMaster(text, EXIT_LATER) from error
             if error.errno not in _NOBODY_THERE:
                 code = EXIT_NOT_PERMITTED if isinstance(error, PermissionError) else EXIT_UNAVAILABLE
                 raise NoMaster(f"cannot connect to {where.control_path}: {error.strerror}", code) from error
@@ -157,8 +167,10 @@ def find_master(where: Whereabouts) -> Master:
 def _connect(path: str) -> Master:
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        if len(os.fsencode(path)) > 107:  # sun_path of unix(7); Python says that without a number
+        if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:  # Python says that without a number
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        # Not settimeout(), with which connect(2) fails at once where the queue is full, for however short a moment.
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", CONNECT_TIMEOUT, 0))
         channel.connect(path)
         return Master(packets.peer_of(channel).pid, channel)
     except OSError:

@@ -14,6 +14,7 @@ import click
 
 from pyfpm import __version__
 from pyfpm.cli.options import Options
+from pyfpm.cli.streams import have_standard_streams
 from pyfpm.errors import EXIT_USAGE
 from pyfpm.fork import EXIT_INTERNAL
 
@@ -96,6 +97,7 @@ def command(
 
 def main() -> None:
     """The entry point of the command."""
+    have_standard_streams()
     try:
         code = command.main(standalone_mode=False)
     except click.ClickException as error:

@@ -48,7 +48,7 @@ def start(options: Options) -> int:
     return _start(options)
 
 
-def _start(options: Options, *, before: Callable[[], int] = lambda: 0) -> int:
+def _start(options: Options, *, before: Callable[[], int] | None = None) -> int:
     from pyfpm.cli import daemon  # late: the other verbs need nothing of it
 
     return daemon.run(options.in_background(), before=before)
@@ -73,7 +73,7 @@ def _end(options: Options, verb: Verb, number: signal.Signals) -> int:
             _signal(master, where, number)
             master.wait_gone()
         else:
-            verdict = master.ask(verb, on_progress=say)
+            verdict = master.ask(verb, silence=QUICK, to_the_end=True, on_progress=say)
             if verdict is not None and verdict.code:
                 complain(verdict.text)
                 return verdict.code
@@ -92,11 +92,19 @@ def restart(options: Options, pools: tuple[str, ...], timeout: float) -> int:
     if pools:
         return _ask(options, Verb.RESTART, pools=pools, silence=timeout)
     pid = running_pid(find_whereabouts(options))
-    if pid is not None and os.geteuid() not in (0, os.stat(f"/proc/{pid}").st_uid):
+    if pid is not None and os.geteuid() not in (0, _owner_of(pid)):
         complain("only root and the master's user can restart the daemon; name your pools: pyfpm restart POOL")
         return EXIT_NOT_PERMITTED
     # Nothing is stopped that could not be started again.
     return _start(options, before=lambda: _quit_if_running(options))
+
+
+def _owner_of(pid: int) -> int:
+    """Whose master it is; ours, as far as it matters, if it has ended in the meantime."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except FileNotFoundError:
+        return os.geteuid()
 
 
 def _quit_if_running(options: Options) -> int:

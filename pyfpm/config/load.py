@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pyfpm import catalogue
 from pyfpm.config import rules
+from pyfpm.config.claims import claims_of_daemon, claims_of_pool, collisions, warnings_of_control
 from pyfpm.config.directives import DEFAULT_ERROR_LOG, GLOBAL_SECTION, INCLUDE, STATE_FOLDER, Configuration, Remark
 from pyfpm.config.drafts import Draft, text_of
 from pyfpm.config.ini import parse_ini
@@ -32,8 +33,10 @@ DEEPEST_INCLUDE = 5
 _POOL_NAME = re.compile(r"[^\s/\"'\x00-\x1f\x7f]{1,64}")
 
 
-def load(path: str, *, prefix: str | None, environ: Mapping[str, str], as_root: bool) -> Configuration:
-    """Read the configuration that begins in `path`. `prefix` is that of -p.
+def load(
+    path: str, *, prefix: str | None, environ: Mapping[str, str], as_root: bool, pid: str | None = None
+) -> Configuration:
+    """Read the configuration that begins in `path`. `prefix` is that of -p, `pid` that of -g.
 
     Relative paths begin at the pool's prefix, else at that of -p, else in the folder of `path`.
     """
@@ -41,22 +44,21 @@ def load(path: str, *, prefix: str | None, environ: Mapping[str, str], as_root: 
     prefix = base if prefix else None
     reading = _Reading(base, environ)
     reading.read_main(path)
-    global_ = reading.global_draft.finish_global(base, prefix)
+    global_ = _completed(reading.global_draft.finish_global(base, prefix), prefix, pid, as_root=as_root)
     pools = tuple(draft.finish_pool(base) for draft in reading.pool_drafts.values())
     if not pools and not reading.problems:
         reason = "No pool defined. at least one pool section must be specified in config file"
         reading.problems.append(Problem(catalogue.NO_POOL_DEFINED, path, "", reason))
+    claims = [*(claim for pool in pools for claim in claims_of_pool(pool)), *claims_of_daemon(global_)]
     problems = [
         *reading.problems,
         *rules.problems_of(pools, reading.problems),
-        *rules.problems_of_addresses(global_, pools),
-        *rules.problems_of_control(global_, pools),
+        *collisions(claims),
     ]
-    global_ = replace(global_, control=control_path(global_, global_.pid) or NOWHERE)
     configuration = Configuration(
-        global_=_with_error_log(global_, prefix, as_root=as_root),
+        global_=global_,
         pools=tuple(replace(pool, pm_start_servers=rules.start_servers_of(pool)) for pool in pools),
-        warnings=(*reading.warnings, *rules.warnings_of(global_, pools)),
+        warnings=(*reading.warnings, *rules.warnings_of(global_, pools), *warnings_of_control(global_, claims)),
         notices=tuple(rules.notices_of(pools)),
         path=path,
         prefix=prefix,
@@ -88,10 +90,13 @@ def control_path(settings: GlobalSettings, pid_path: str | None) -> str | None:
     return path if path != pid_path else pid_path + ".sock"
 
 
-def _with_error_log(settings: GlobalSettings, prefix: str | None, *, as_root: bool) -> GlobalSettings:
-    if settings.error_log is not None or not as_root:
-        return settings
-    return replace(settings, error_log=join_path(prefix or STATE_FOLDER, DEFAULT_ERROR_LOG))
+def _completed(settings: GlobalSettings, prefix: str | None, pid: str | None, *, as_root: bool) -> GlobalSettings:
+    """With -g, and with what is in force where the files say nothing."""
+    if pid is not None:
+        settings = replace(settings, pid=os.path.abspath(pid), places={**settings.places, "pid": "-g"})
+    if settings.error_log is None and as_root:
+        settings = replace(settings, error_log=join_path(prefix or STATE_FOLDER, DEFAULT_ERROR_LOG))
+    return replace(settings, control=control_path(settings, settings.pid) or NOWHERE)
 
 
 @dataclass

@@ -7,8 +7,6 @@ Fails by: returning problems; the caller raises them together with all others.
 from __future__ import annotations
 
 from ipaddress import ip_address
-from itertools import combinations
-from posixpath import normpath
 from typing import TYPE_CHECKING
 
 from pyfpm import catalogue
@@ -20,12 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from pyfpm.config.directive import Settings
-    from pyfpm.config.values import Address
 
 JSON_FORMAT = "json"
 DYNAMIC = "dynamic"
 ONDEMAND = "ondemand"
-_LISTENERS = ("listen", "pm_status_listen")
 _SPARES = ("pm_min_spare_servers", "pm_max_spare_servers")
 
 
@@ -40,32 +36,6 @@ def problems_of(pools: Sequence[PoolSettings], earlier: Collection[Problem] = ()
         problems.extend(_spare_servers(pool, amiss))
         problems.extend(_slow_requests(pool, amiss))
     return problems
-
-
-def problems_of_addresses(settings: GlobalSettings, pools: Sequence[PoolSettings]) -> list[Problem]:
-    """Two listeners that could not both be opened."""
-    places: list[tuple[Settings, str]] = [(pool, attribute) for attribute in _LISTENERS for pool in pools]
-    places.append((settings, "status_listen"))
-    places = [place for place in places if place[0].is_set(place[1]) and getattr(*place) is not None]
-    return [problem for first, second in combinations(places, 2) for problem in _same_address(*first, *second)]
-
-
-def problems_of_control(settings: GlobalSettings, pools: Sequence[PoolSettings]) -> list[Problem]:
-    """A control socket where a pool listens. Where nobody asked for it, the master does without."""
-    if not settings.is_set("control") or settings.control is None:
-        return []
-    path, name = normpath(settings.control), name_of(GlobalSettings, "control")
-    where, advice = settings.where("control"), "choose another path"
-    return [
-        Problem(catalogue.SHARED_ADDRESS, where, name, f"the pool '{pool.name}' listens on {path}", advice)
-        for pool in pools
-        for attribute in _LISTENERS
-        if pool.is_set(attribute) and _is_at(getattr(pool, attribute), path)
-    ]
-
-
-def _is_at(address: Address | None, path: str) -> bool:
-    return address is not None and address.kind == "unix" and normpath(address.path) == path
 
 
 def warnings_of(settings: GlobalSettings, pools: Sequence[PoolSettings]) -> list[Remark]:
@@ -108,30 +78,6 @@ def _constant_log_line(pool: PoolSettings) -> Iterator[Problem]:
         advice = f"did you mean '{JSON_FORMAT}'?" if text.lower() == JSON_FORMAT else ""
         where = pool.where("access_format")
         yield Problem(catalogue.BAD_LOG_FORMAT, where, _name("access_format"), reason, advice)
-
-
-def _same_address(first: Settings, one: str, second: Settings, other: str) -> Iterator[Problem]:
-    there, here = getattr(first, one), getattr(second, other)
-    if not _overlap(there, here):
-        return
-    reason = "unable to set listen address as it's already used"
-    if isinstance(first, PoolSettings) and isinstance(second, PoolSettings) and first.name != second.name:
-        reason += f" in another pool '{first.name}'"
-    whose = f"pool '{first.name}' listens" if isinstance(first, PoolSettings) else "the daemon listens"
-    advice = f"{whose} on {there.show()} by {first.where(one)}"
-    if isinstance(second, PoolSettings):
-        reason = f"[pool {second.name}] {reason}"
-    yield Problem(catalogue.SHARED_ADDRESS, second.where(other), _name(other, type(second)), reason, advice)
-
-
-def _overlap(first: Address, second: Address) -> bool:
-    if first.kind != second.kind:
-        return False
-    if first.kind == "unix":
-        return normpath(first.path) == normpath(second.path)
-    # Without a host a pool has the port on every interface, and nobody else can bind it on one of them.
-    same_host = first.host.lower() == second.host.lower() or not first.host or not second.host
-    return first.port == second.port and same_host
 
 
 def _spare_servers(pool: PoolSettings, amiss: Collection[tuple[str, str]]) -> Iterator[Problem]:

@@ -158,6 +158,7 @@ def _or(words: Sequence[str]) -> str:
 # ── paths ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 PREFIX_VARIABLE = "$prefix"
+LONGEST_SOCKET_PATH = 107  # sockaddr_un.sun_path, unix(7), less its zero byte
 
 
 def join_path(base: str, path: str) -> str:

@@ -38,6 +38,7 @@ TIME_TO_READ = 5.0  # without taking anything
 MOST_UNREAD = 8 << 20  # characters; the workers of a large pool with long requests are half of that
 SEND_BUFFER = 1 << 20  # cut to net.core.wmem_max; what does not fit waits in the outbox
 BATCH = 32 * 1024  # of lines in one message
+SHORTAGE_PAUSE = 0.5  # seconds in which nobody is accepted after descriptors ran out
 MOST_COMPLAINTS = 20  # logged a minute: nobody must be able to fill the log by asking
 MINUTE = 60.0
 
@@ -125,7 +126,7 @@ class Control:
         self._on_request = on_request
         self._path = path or ""
         self._clients: dict[int, _Client] = {}  # by descriptor
-        self._is_deaf = False
+        self._deaf_until: float | None = None
         self._complaints = 0
         self._complaints_since = 0.0
         self._file: SocketFile | None = None
@@ -161,8 +162,8 @@ class Control:
                     self._forget(client)
             elif client.request is None and now - client.since >= TIME_TO_ASK:
                 self._forget(client)
-        if self._is_deaf and self.listener is not None:
-            self._is_deaf = False
+        if self._deaf_until is not None and self._deaf_until <= now and self.listener is not None:
+            self._deaf_until = None
             self._loop.watch(self.listener.fileno(), self._accept)
 
     def adopt(self, channel: socket.socket, verb: Verb, now: float) -> Request:
@@ -203,7 +204,7 @@ class Control:
             self._complain(catalogue.CONTROL_DEAF, f"control: accept() failed: {error.strerror}", now)
             if self.listener is not None:
                 self._loop.forget(self.listener.fileno())
-                self._is_deaf = True
+                self._deaf_until = now + SHORTAGE_PAUSE
 
     def _take_in(self, channel: socket.socket, now: float) -> None:
         try:

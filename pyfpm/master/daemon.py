@@ -7,7 +7,7 @@ Fails by: StartError when a pool's listener or log cannot be opened.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,7 @@ class Launch:
 
     config_path: str
     prefix: str | None
-    pid_path: str | None
+    pid: str | None  # -g
     allow_root: bool
     announce: Callable[[int], None]
 
@@ -71,6 +71,12 @@ class Daemon:
         """How many more workers process.max allows; plenty where it is not set."""
         most = self.settings.process_max
         return most - sum(pool.processes() for pool in self.all_pools()) if most else 1 << 30
+
+    def open_all(self, wanted: Iterable[PoolSettings], inherited: list[socket.socket], doors: Doors) -> None:
+        """Have all pools open, and the listener of the monitor for all of them."""
+        for settings in wanted:
+            self.pools.append(self.open_pool(settings, self.settings, doors))
+        self.listen_for_status(inherited)
 
     def open_pool(self, settings: PoolSettings, daemon: GlobalSettings, doors: Doors) -> Pool:
         """A pool with its listeners and its logs open, and nobody in it yet."""

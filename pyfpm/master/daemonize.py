@@ -6,6 +6,7 @@ Fails by: exit code 70 in the parent when the child ends without a word.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -48,7 +49,8 @@ def in_background(life: Callable[[Announce], int]) -> int:
 
 def _announce(writer: int, code: int) -> None:
     """Tell the parent, and let go of its terminal: from now on there is only the log."""
-    os.write(writer, bytes([code]))
+    with contextlib.suppress(BrokenPipeError):  # who started us has not waited for it
+        os.write(writer, bytes([code]))
     os.close(writer)
     null = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):

@@ -89,6 +89,14 @@ def take_inherited(environ: MutableMapping[str, str], pid: int) -> list[socket.s
     return taken
 
 
+def give_back(listener: Listener, inherited: list[socket.socket]) -> None:
+    """What came of the listener came to nothing; another may take it over, if we were handed it."""
+    if listener.inherited:
+        inherited.append(listener.socket)
+    else:
+        listener.close()
+
+
 def open_listener(
     address: Address, terms: Terms, inherited: list[socket.socket], log: ErrorLog, *, patient: bool = True
 ) -> Listener:
@@ -108,11 +116,13 @@ def open_listener(
         made = _bind_tcp(address, log, patient)
         made.listen(_backlog_of(terms))
     except OSError as error:
-        raise StartError(
-            catalogue.CANNOT_BIND,
-            f"unable to bind listening socket for address '{address.show()}': {error.strerror} ({error.errno})",
-        ) from error
+        raise _cannot_bind(address, error) from error
     return Listener(made, address)
+
+
+def _cannot_bind(address: Address, error: OSError) -> StartError:
+    text = f"unable to bind listening socket for address '{address.show()}': {error.strerror} ({error.errno})"
+    return StartError(catalogue.CANNOT_BIND, text)
 
 
 def apply_ownership(listener: Listener, terms: Terms) -> str:
@@ -218,9 +228,28 @@ def _resolve(address: Address) -> list[tuple[int, tuple[Any, ...]]]:
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         return [(family, name) for family, _, _, _, name in found]
-    except socket.gaierror as error:
-        text = f"cannot resolve '{address.host}' of '{address.show()}': {error.strerror}"
+    except (socket.gaierror, UnicodeError) as error:  # UnicodeError: what cannot be a name at all
+        reason = error.strerror if isinstance(error, OSError) else error
+        text = f"cannot resolve '{address.host}' of '{address.show()}': {reason}"
         raise StartError(catalogue.CANNOT_RESOLVE, text) from error
+
+
+def hosts_of(address: Address) -> frozenset[str]:
+    """The numbers of all that the host's name stands for; none if it stands for nothing."""
+    try:
+        return frozenset(name[0] for _, name in _resolve(address))
+    except StartError:
+        return frozenset()
+
+
+def try_host(address: Address) -> None:
+    """StartError if nobody could listen at this host on this machine. The port is left alone."""
+    if address.host:
+        family, name = _resolve(address)[0]
+        try:
+            _bind_one(family, (name[0], 0, *name[2:]), patient=False).close()
+        except OSError as error:
+            raise _cannot_bind(address, error) from error
 
 
 def _bind_tcp(address: Address, log: ErrorLog, patient: bool) -> socket.socket:

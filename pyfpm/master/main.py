@@ -22,12 +22,13 @@ from pyfpm.catalogue import marked
 from pyfpm.config.load import control_path
 from pyfpm.errors import StartError
 from pyfpm.fork import EXIT_INTERNAL
-from pyfpm.master import processes, upgrade
+from pyfpm.master import processes
 from pyfpm.master.control import Control
 from pyfpm.master.daemon import Daemon, Launch
 from pyfpm.master.guard import guard
+from pyfpm.master.legacy import Legacy, going_on
 from pyfpm.master.lifecycle import NEXT, Phase, Wish, pressure
-from pyfpm.master.listeners import close_strangers, open_listener, take_inherited
+from pyfpm.master.listeners import close_strangers, give_back, open_listener, take_inherited
 from pyfpm.master.loop import Loop
 from pyfpm.master.notify import Notifier
 from pyfpm.master.oom import OomKills
@@ -35,7 +36,7 @@ from pyfpm.master.pidfile import MASTER_TITLE, hold_pid_file
 from pyfpm.master.privileges import set_limit
 from pyfpm.master.reload import Reloads
 from pyfpm.master.resources import Doors, reopen_logs
-from pyfpm.master.upgrade import Legacy, Upgrade
+from pyfpm.master.upgrade import Upgrade, let_signals_in
 from pyfpm.master.verbs import Verbs
 from pyfpm.master.weigher import Weigher
 from pyfpm.signals import read_signals, watch_signals
@@ -56,25 +57,26 @@ def run_master(configuration: Configuration, launch: Launch, log: ErrorLog) -> i
     """Be the master until it is told to leave. Returns the exit code; raises StartError if it cannot start."""
     with contextlib.ExitStack() as undo:
         legacy = Legacy.take(os.environ)
-        inherited = legacy.listeners() if legacy else take_inherited(os.environ, os.getpid())
+        inherited = legacy.sockets() if legacy else take_inherited(os.environ, os.getpid())
         _keep_to_ourselves()
-        pid_file = undo.enter_context(hold_pid_file(launch.pid_path, legacy.pid_file if legacy else None))
-        _take_limits(configuration.global_)
+        pid_file = undo.enter_context(hold_pid_file(configuration.global_.pid, legacy.pid_file if legacy else None))
+        with going_on(legacy, log, "they stay as they are"):
+            _take_limits(configuration.global_)
         kernel.adopt_orphans()
         setproctitle(f"{MASTER_TITLE} ({launch.config_path})")
         signals = undo.enter_context(watch_signals())
-        upgrade.let_signals_in()
+        let_signals_in()
         loop = Loop(time.monotonic, guard(log))
         undo.callback(loop.close)
         daemon = Daemon(configuration.global_, launch, log, loop, Notifier())
         undo.callback(daemon.close)
         listen = partial(open_listener, inherited=inherited, log=log)
-        doors = Doors(listen, listen)
-        for settings in configuration.pools:
-            daemon.pools.append(daemon.open_pool(settings, configuration.global_, doors))
-        daemon.listen_for_status(inherited)
-        if legacy:
-            _take_over(daemon, legacy)
+        doors = Doors(listen, listen, partial(give_back, inherited=inherited))
+        if legacy is None:
+            daemon.open_all(configuration.pools, inherited, doors)
+        else:
+            legacy.open_all(daemon, configuration.pools, inherited, doors)
+            legacy.take_over(daemon)
         close_strangers(inherited, log)
         log.notice(f"fpm is running, pid {os.getpid()}")
         return Master(daemon, signals, pid_file, legacy).run()
@@ -96,18 +98,6 @@ def _take_limits(settings: GlobalSettings) -> None:
             os.setpriority(os.PRIO_PROCESS, 0, settings.process_priority)
     except (OSError, ValueError) as error:
         raise StartError(catalogue.MASTER_LIMITS, f"cannot set the master's limits or priority: {error}") from error
-
-
-def _take_over(daemon: Daemon, legacy: Legacy) -> None:
-    """Give the pools what the image before this one had: the right to remove a socket's file, and its workers."""
-    now = daemon.loop.clock()
-    upgrade.own_files(legacy, daemon.listeners())
-    for name, old in legacy.pools.items():
-        pool = daemon.pool(name)
-        if pool is None:
-            upgrade.let_go(old)
-            continue
-        upgrade.inherit_workers(pool, old, now)
 
 
 class Master:
@@ -137,7 +127,7 @@ class Master:
         )
         inherited = legacy.control if legacy else None
         self._control = Control(
-            control_path(daemon.settings, daemon.launch.pid_path),
+            control_path(daemon.settings, daemon.settings.pid),
             daemon.loop,
             daemon.log,
             permit=self._verbs.permit,
@@ -171,7 +161,7 @@ class Master:
             for pool in self._daemon.all_pools():
                 pool.terminate(number, now)
         # Nobody is ordered any more when the next image is to take over: it would not know who was not yet born.
-        makes_way = self._upgrade.is_next and not self._reloads.is_busy
+        makes_way = self._upgrade.is_due and not self._reloads.is_busy
         for pool in self._daemon.all_pools():
             with self._guarded():
                 pool.reconcile(now, 0 if makes_way else self._daemon.room())
@@ -182,8 +172,8 @@ class Master:
             self._daemon.bury_left_pools()
             if not self._reloads.is_busy:
                 self._daemon.notifier.status(self._reloads.last_refusal or self._daemon.status())
-            self._upgrade.reconcile(now)
-            if self._upgrade.may_replace and not self._reloads.is_busy:
+            self._upgrade.reconcile(now, is_quiet=not self._reloads.is_busy and not self._daemon.leaving)
+            if self._upgrade.may_replace:
                 self._upgrade.replace_master(self._control)
         self._weigher.weigh(self._daemon.all_pools(), now)
         self._daemon.keep_monitor(now)
@@ -220,11 +210,14 @@ class Master:
         return max(0.0, min(TICK, min(due) - now))
 
     def _judge_start(self, now: float) -> None:
-        """The start has succeeded once each pool has been tried and one of them serves."""
+        """The start has succeeded once each pool has been tried and one of them serves.
+
+        After an upgrade, whether one serves or not: what ran before goes on.
+        """
         pools = self._daemon.pools
         if not all(pool.has_been_tried for pool in pools):
             return
-        if not any(pool.can_serve or pool.has_remains for pool in pools):
+        if self._legacy is None and not any(pool.can_serve for pool in pools):
             self._log.alert(catalogue.NOTHING_SERVES, "no pool can serve, giving up")
             self._exit_code = EXIT_INTERNAL
             self._enter(Wish.TERMINATE, now)
@@ -240,7 +233,7 @@ class Master:
         self._daemon.notifier.ready(self._daemon.status())
         self._daemon.launch.announce(0)
         if self._legacy is not None:
-            upgrade.announce(self._legacy, self._control, [pool.name for pool in pools if not pool.can_serve], now)
+            self._legacy.announce(self._control, [pool.name for pool in pools if not pool.can_serve], now)
 
     def _enter(self, wish: Wish, now: float) -> bool:
         """Move on as the table has it; False if nothing changes."""

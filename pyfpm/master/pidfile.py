@@ -36,13 +36,11 @@ def hold_pid_file(path: str | None, inherited: int | None = None) -> Iterator[in
     if path is None:
         yield None
         return
-    path = _place(path)
+    path = _place(path) if inherited is None else os.path.realpath(path)
     descriptor = _take(path) if inherited is None else inherited
     try:
-        _write(descriptor)
-        if inherited is None and not _is_still(descriptor, path):
-            text = f"somebody has removed or replaced the PID file {path} while pyfpm started"
-            raise StartError(catalogue.PID_FILE_FAILED, text)
+        if inherited is None:
+            _write(descriptor, path)
         yield descriptor
     finally:
         if _is_still(descriptor, path):
@@ -58,10 +56,12 @@ def find_holder(path: str) -> int | None:
     that has come to mean another process is told by what it has open, or where we may not look, by its title.
     """
     try:
-        with open(path, "rb") as file:
-            return _holder_of(file.fileno())
+        # O_NONBLOCK: what is there may be a FIFO.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
+    with _closing(descriptor):
+        return _holder_of(descriptor)
 
 
 def _holder_of(descriptor: int) -> int | None:
@@ -193,11 +193,17 @@ def _cannot_create(path: str, error: OSError) -> StartError:
     return StartError(catalogue.PID_FILE_FAILED, text)
 
 
-def _write(descriptor: int) -> None:
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+def _write(descriptor: int, path: str) -> None:
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        raise _cannot_create(path, error) from error
     with contextlib.suppress(PermissionError):  # somebody else's file, that we may write
         os.fchmod(descriptor, 0o644)
+    if not _is_still(descriptor, path):
+        text = f"somebody has removed or replaced the PID file {path} while pyfpm started"
+        raise StartError(catalogue.PID_FILE_FAILED, text)
 
 
 def _is_still(descriptor: int, path: str) -> bool:

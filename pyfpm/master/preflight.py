@@ -10,32 +10,34 @@ import contextlib
 import json
 import os
 import resource
-import stat
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
 from pyfpm import catalogue
+from pyfpm.config.claims import claims_of_daemon, claims_of_pool
 from pyfpm.config.directive import Settings, directive_of, name_of
 from pyfpm.config.directives import GlobalSettings, PoolSettings
-from pyfpm.config.values import NOWHERE, SYSLOG, show
+from pyfpm.config.values import show
 from pyfpm.errors import Problem, PyfpmError, StartError
 from pyfpm.installed import PACKAGE
 from pyfpm.logs.access_log import compile_format
 from pyfpm.logs.files import INHERITED
-from pyfpm.master import front_way, logfiles, trusted
+from pyfpm.master import front_way, logfiles, places, trusted
 from pyfpm.master.accounts import Identity, gid_of, identity_of, uid_of
 from pyfpm.master.interpreters import interpreter_fault
+from pyfpm.master.places import problem_with
 from pyfpm.master.reach import Need, obstacle
 from pyfpm.master.spawn import interpreter_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pyfpm.catalogue import Code
+    from pyfpm.config.claims import Claim
     from pyfpm.config.directives import Configuration
 
-LONGEST_SOCKET_PATH = 107  # sockaddr_un.sun_path, unix(7), less its zero byte
+LEAST_FILES = 24  # open at least, of the master's own while it starts
+FILES_OF_A_POOL = 8
 LARGEST_RECORD = 64 * 1024  # of the settings as a template receives them; one message must hold them
 CAP_SYS_RESOURCE = 24  # linux/capability.h
 LARGEST_ID = 2**32 - 2  # the one above means "leave it"
@@ -45,9 +47,12 @@ _ROOT_ONLY = ("user", "group", "chroot", "process_priority")
 Question = tuple[str, Identity | None, str | None]  # interpreter, as whom, in which chroot
 
 
-def examine(configuration: Configuration, *, as_root: bool, allow_root: bool) -> list[Problem]:
-    """Everything found, over all pools. `allow_root` is -R. A problem with a `pool` is that pool's own trouble."""
-    problems = list(_global_problems(configuration))
+def examine(configuration: Configuration, *, as_root: bool, allow_root: bool, look_up: bool = False) -> list[Problem]:
+    """Everything found, over all pools. `allow_root` is -R. A problem with a `pool` is that pool's own trouble.
+
+    `look_up` hosts, where everything is to be opened: who has a listener already may keep it though its host is gone.
+    """
+    problems = [*_global_problems(configuration, as_root), *_claims_problems(configuration, as_root, look_up)]
     sound: list[PoolSettings] = []
     for pool in configuration.pools:
         problems += _settings_problems(pool, as_root)
@@ -60,7 +65,7 @@ def examine(configuration: Configuration, *, as_root: bool, allow_root: bool) ->
 
 def notices(configuration: Configuration, *, as_root: bool) -> list[str]:
     """What is odd and stops nobody: for the log, at NOTICE."""
-    lines = []
+    lines = [line for claim in _claims(configuration) for line in places.notices_of(claim)]
     for attribute in _ROOT_ONLY_GLOBAL:
         if not as_root and configuration.global_.is_set(attribute):
             lines.append(_ignored(GlobalSettings, attribute))
@@ -77,57 +82,54 @@ def _ignored(settings: type[Settings], attribute: str) -> str:
     return f"'{name_of(settings, attribute)}' directive is ignored when FPM is not running as root"
 
 
-def _problem(code: Code, settings: Settings, attribute: str, reason: str, advice: str = "") -> Problem:
-    if isinstance(settings, PoolSettings):
-        reason = f"[pool {settings.name}] {reason}"
-    return Problem(code, settings.where(attribute), name_of(type(settings), attribute), reason, advice)
-
-
 # ── what does not depend on the pool's user ─────────────────────────────────────────────────────────────────────────
 
 
-def _global_problems(configuration: Configuration) -> Iterator[Problem]:
+def _claims(configuration: Configuration) -> list[Claim]:
+    of_pools = [claim for pool in configuration.pools for claim in claims_of_pool(pool)]
+    return [*of_pools, *claims_of_daemon(configuration.global_)]
+
+
+def _claims_problems(configuration: Configuration, as_root: bool, look_up: bool) -> Iterator[Problem]:
+    claims = _claims(configuration)
+    for claim in claims:
+        yield from places.problems_of(claim, as_root=as_root)
+    yield from places.problems_between(claims, look_up=look_up)
+    if look_up:
+        yield from places.problems_of_hosts(claims)
+
+
+def _global_problems(configuration: Configuration, as_root: bool) -> Iterator[Problem]:
     settings = configuration.global_
     if configuration.prefix is not None and not os.path.isdir(configuration.prefix):
         reason = f"the global prefix '{configuration.prefix}' does not exist or is not a directory"
         yield Problem(catalogue.NO_SUCH_FOLDER, "", "", reason)
-    for attribute in ("pid", "error_log"):
-        path = getattr(settings, attribute)
-        if path != SYSLOG:
-            yield from _file_problem(settings, attribute, path)
-            yield from _trust_problem(settings, attribute, path)
-    # Where nobody asked for a control socket, none is no reason to refuse a start.
-    if settings.is_set("control") and settings.control not in (None, NOWHERE):
-        yield from _socket_file_problem(settings, "control", settings.control)
-    if settings.status_listen is not None and settings.status_listen.kind == "unix":
-        yield from _socket_file_problem(settings, "status_listen", settings.status_listen.path)
-    yield from _monitor_problem(configuration)
+    yield from _monitor_problem(configuration, as_root)
     yield from _limit_problem(settings)
+    least = LEAST_FILES + FILES_OF_A_POOL * len(configuration.pools)
+    if 0 < settings.rlimit_files < least:
+        reason = f"{settings.rlimit_files} is too low: with these pools the master needs {least} to start"
+        yield problem_with(catalogue.LIMIT_TOO_LOW, settings, "rlimit_files", reason, "and four more for each worker")
 
 
-def _monitor_problem(configuration: Configuration) -> Iterator[Problem]:
+def _monitor_problem(configuration: Configuration, as_root: bool) -> Iterator[Problem]:
     """Whom the monitor runs as, where there is to be one."""
     settings = configuration.global_
     is_wanted = settings.status_listen or any(pool.pm_status_listen for pool in configuration.pools)
-    if not is_wanted or os.geteuid() != 0:
+    if not is_wanted or not as_root:
         return
     try:
         if uid_of(settings.status_user) == 0:
             reason = "the monitor must not run as root"
-            yield _problem(catalogue.MONITOR_AS_ROOT, settings, "status_user", reason, "name a user without rights")
+            yield problem_with(catalogue.MONITOR_AS_ROOT, settings, "status_user", reason, "name a user without rights")
     except StartError as error:
-        yield _problem(catalogue.UNKNOWN_ACCOUNT, settings, "status_user", str(error))
+        yield problem_with(catalogue.UNKNOWN_ACCOUNT, settings, "status_user", str(error))
 
 
 def _settings_problems(pool: PoolSettings, as_root: bool) -> list[Problem]:
     return [
         *_prefix_problem(pool),
         *_socket_problem(pool, as_root),
-        *_status_socket_problem(pool),
-        *_file_problem(pool, "access_log", pool.access_log),
-        *_file_problem(pool, "error_log", pool.error_log),
-        *_file_problem(pool, "slowlog", pool.slowlog),
-        *_trust_problem(pool, "slowlog", pool.slowlog),
         *_format_problem(pool),
         *_limit_problem(pool),
         *_size_problem(pool),
@@ -136,83 +138,31 @@ def _settings_problems(pool: PoolSettings, as_root: bool) -> list[Problem]:
 
 def _prefix_problem(pool: PoolSettings) -> Iterator[Problem]:
     if pool.prefix is not None and not os.path.isdir(pool.prefix):
-        yield _problem(
+        yield problem_with(
             catalogue.NO_SUCH_FOLDER, pool, "prefix", f"the prefix '{pool.prefix}' does not exist or is not a directory"
         )
-
-
-def _file_problem(settings: Settings, attribute: str, path: str | None) -> Iterator[Problem]:
-    """A file that the master will make or write."""
-    if path is None:
-        return
-    problem = partial(_problem, catalogue.UNWRITABLE_FILE, settings, attribute)
-    if os.path.isdir(path):
-        yield problem(f"'{path}' is a directory", "write the path of a file")
-    elif os.path.exists(path):
-        if not os.access(path, os.W_OK):
-            yield problem(f"'{path}' cannot be written")
-    else:
-        yield from _folder_problem(settings, attribute, path)
-
-
-def _trust_problem(settings: Settings, attribute: str, path: str | None) -> Iterator[Problem]:
-    """What root opens must be where nobody else can lead it somewhere else."""
-    if path is None or os.geteuid() != 0:
-        return
-    if reason := trusted.fault(path, 0):
-        advice = "choose a path through folders that only root can write, such as /var/log or /run"
-        text = f"'{path}' is not safe for root to open: {reason}"
-        yield _problem(catalogue.UNSAFE_PATH, settings, attribute, text, advice)
-
-
-def _folder_problem(settings: Settings, attribute: str, path: str) -> Iterator[Problem]:
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        reason, advice = f"the directory '{folder}' does not exist", f"create it: mkdir -p {folder}"
-        yield _problem(catalogue.NO_SUCH_FOLDER, settings, attribute, reason, advice)
-    elif not os.access(folder, os.W_OK | os.X_OK):
-        reason = f"the directory '{folder}' cannot be written"
-        yield _problem(catalogue.UNWRITABLE_FILE, settings, attribute, reason)
 
 
 def _socket_problem(pool: PoolSettings, as_root: bool) -> Iterator[Problem]:
     if pool.listen.kind != "unix":
         return
-    yield from _socket_file_problem(pool, "listen", pool.listen.path)
     if not as_root:
         yield from _gift_problem(pool)
     elif reason := front_way.fault(pool):
         advice = "listen in a folder that the front server can enter, such as /run/pyfpm"
-        yield _problem(catalogue.SOCKET_OUT_OF_REACH, pool, "listen", reason, advice)
-
-
-def _status_socket_problem(pool: PoolSettings) -> Iterator[Problem]:
-    if pool.pm_status_listen is not None and pool.pm_status_listen.kind == "unix":
-        yield from _socket_file_problem(pool, "pm_status_listen", pool.pm_status_listen.path)
-
-
-def _socket_file_problem(settings: Settings, attribute: str, path: str) -> Iterator[Problem]:
-    problem = partial(_problem, catalogue.BAD_SOCKET_PATH, settings, attribute)
-    length = len(os.fsencode(path))
-    if length > LONGEST_SOCKET_PATH:
-        yield problem(f"'{path}' has {length} bytes; the path of a unix socket has at most {LONGEST_SOCKET_PATH}")
-    elif os.path.lexists(path):
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            yield problem(f"'{path}' exists and is not a socket", "remove it, or choose another path")
-    else:
-        yield from _folder_problem(settings, attribute, path)
+        yield problem_with(catalogue.SOCKET_OUT_OF_REACH, pool, "listen", reason, advice)
 
 
 def _gift_problem(pool: PoolSettings) -> Iterator[Problem]:
     """Only root can give a socket to somebody else; names that do not exist are reported elsewhere."""
     if pool.listen_acl_users or pool.listen_acl_groups:
         return
-    problem = partial(_problem, catalogue.CANNOT_GIVE_SOCKET, pool)
+    ungiven = partial(problem_with, catalogue.CANNOT_GIVE_SOCKET, pool)
     with contextlib.suppress(StartError):
         if pool.listen_owner and uid_of(pool.listen_owner) != os.geteuid():
-            yield problem("listen_owner", f"only root can give a socket to user '{pool.listen_owner}'")
+            yield ungiven("listen_owner", f"only root can give a socket to user '{pool.listen_owner}'")
         if pool.listen_group and gid_of(pool.listen_group) not in (os.getegid(), *os.getgroups()):
-            yield problem("listen_group", f"only root can give a socket to group '{pool.listen_group}'")
+            yield ungiven("listen_group", f"only root can give a socket to group '{pool.listen_group}'")
 
 
 def _format_problem(pool: PoolSettings) -> Iterator[Problem]:
@@ -221,7 +171,7 @@ def _format_problem(pool: PoolSettings) -> Iterator[Problem]:
     except PyfpmError as error:
         name = name_of(PoolSettings, "access_format")
         text = f"wrong format for {name} '{pool.access_format}': {error}"
-        yield _problem(catalogue.BAD_LOG_FORMAT, pool, "access_format", text)
+        yield problem_with(catalogue.BAD_LOG_FORMAT, pool, "access_format", text)
 
 
 def _limit_problem(settings: GlobalSettings | PoolSettings) -> Iterator[Problem]:
@@ -232,7 +182,7 @@ def _limit_problem(settings: GlobalSettings | PoolSettings) -> Iterator[Problem]
         if wanted and too_high:
             shown = show(directive_of(type(settings), attribute).kind, wanted)
             reason = f"{shown} is above the limit of {hard} that this process may set"
-            yield _problem(catalogue.LIMIT_TOO_HIGH, settings, attribute, reason)
+            yield problem_with(catalogue.LIMIT_TOO_HIGH, settings, attribute, reason)
 
 
 def _highest(which: int) -> int:
@@ -256,7 +206,7 @@ def _size_problem(pool: PoolSettings) -> Iterator[Problem]:
     if size > LARGEST_RECORD:
         reason = f"the settings of this pool have {size} bytes; a template can be told {LARGEST_RECORD}"
         advice = "keep large values in a file that the application reads"
-        yield _problem(catalogue.SETTINGS_TOO_LARGE, pool, "env", reason, advice)
+        yield problem_with(catalogue.SETTINGS_TOO_LARGE, pool, "env", reason, advice)
 
 
 # ── users, and what they can reach ──────────────────────────────────────────────────────────────────────────────────
@@ -268,7 +218,7 @@ def _account_problems(pool: PoolSettings, as_root: bool) -> Iterator[Problem]:
     if as_root:
         if pool.user is None:
             advice = "write user = NAME, the user of the application"
-            yield _problem(catalogue.NO_USER, pool, "user", "user has not been defined", advice)
+            yield problem_with(catalogue.NO_USER, pool, "user", "user has not been defined", advice)
         wanted += [("user", pool.user, uid_of), ("group", pool.group, gid_of)]
     if pool.listen.kind == "unix":
         wanted += [("listen_owner", pool.listen_owner, uid_of), ("listen_group", pool.listen_group, gid_of)]
@@ -277,9 +227,9 @@ def _account_problems(pool: PoolSettings, as_root: bool) -> Iterator[Problem]:
     for attribute, name, look_up in wanted:
         try:
             if name is not None and look_up(name) > LARGEST_ID:
-                yield _problem(catalogue.UNKNOWN_ACCOUNT, pool, attribute, f"{name} is too large for an id")
+                yield problem_with(catalogue.UNKNOWN_ACCOUNT, pool, attribute, f"{name} is too large for an id")
         except StartError as error:
-            yield _problem(error.code, pool, attribute, str(error))
+            yield problem_with(error.code, pool, attribute, str(error))
 
 
 def _user_problems(pool: PoolSettings, as_root: bool, allow_root: bool) -> list[Problem]:
@@ -287,11 +237,11 @@ def _user_problems(pool: PoolSettings, as_root: bool, allow_root: bool) -> list[
     if who is not None and 0 in (who.uid, who.gid) and not allow_root:
         attribute = "user" if who.uid == 0 else "group"
         reason = "please specify user and group other than root"
-        return [_problem(catalogue.POOL_AS_ROOT, pool, attribute, reason, "or start with -R")]
+        return [problem_with(catalogue.POOL_AS_ROOT, pool, attribute, reason, "or start with -R")]
     chroot = pool.chroot if as_root else None
     if chroot and not os.path.isdir(chroot):
         reason = f"the chroot path '{chroot}' does not exist or is not a directory"
-        return [_problem(catalogue.NO_SUCH_FOLDER, pool, "chroot", reason)]
+        return [problem_with(catalogue.NO_SUCH_FOLDER, pool, "chroot", reason)]
     return [
         *_tenants_file_problem(pool, "access_log", pool.access_log, who),
         *_tenants_file_problem(pool, "error_log", pool.error_log, who),
@@ -301,20 +251,27 @@ def _user_problems(pool: PoolSettings, as_root: bool, allow_root: bool) -> list[
 def _tenants_file_problem(
     pool: PoolSettings, attribute: str, path: str | None, who: Identity | None
 ) -> Iterator[Problem]:
-    """A log in a tenant's folder is opened as the pool's user."""
-    if who is None or path is None or path in INHERITED or not trusted.fault(path, 0):
+    """A log in a tenant's folder, or with a second name, is opened as the pool's user."""
+    if who is None or path is None or path in INHERITED or not (trusted.fault(path, 0) or _has_names(path)):
         return
     if who.uid == 0:
-        yield from _trust_problem(pool, attribute, path)
+        yield from places.trust_problem(pool, attribute, path, as_root=True)
         return
     # In the tenant's hands it is his own trouble: the pool serves without it.
     whose = pool.name if logfiles.is_tenants(path) else ""
     place, need = (path, Need.WRITE) if os.path.exists(path) else (os.path.dirname(path), Need.CREATE)
     if reason := _obstacle(place, who, need, None):
         advice = "in a folder that others than root can write, it is the pool's user who opens it"
-        problem = _problem(catalogue.POOL_LOG_OUT_OF_REACH, pool, attribute, reason, advice)
+        problem = problem_with(catalogue.POOL_LOG_OUT_OF_REACH, pool, attribute, reason, advice)
         problem.pool = whose
         yield problem
+
+
+def _has_names(path: str) -> bool:
+    try:
+        return places.has_names(os.stat(path))
+    except OSError:
+        return False
 
 
 # ── what lies in a tenant's hands: his own pool's trouble, and no reason to stop the others ─────────────────────────
@@ -333,7 +290,7 @@ def _tenants_problems(pools: list[PoolSettings], as_root: bool) -> list[Problem]
         if fault := answers[interpreter_of(pool), who, chroot]:
             attribute = "virtualenv" if pool.virtualenv else "python"
             advice = "name an interpreter that this user can run"
-            found.append(_problem(catalogue.BAD_INTERPRETER, pool, attribute, fault, advice))
+            found.append(problem_with(catalogue.BAD_INTERPRETER, pool, attribute, fault, advice))
         for problem in found:
             problem.pool = pool.name
         problems += found
@@ -350,10 +307,10 @@ def _reach_problems(pool: PoolSettings, who: Identity | None, chroot: str | None
         return _obstacle(path, who, need, chroot)
 
     if pool.chdir and (found := reason(pool.chdir, Need.ENTER)):
-        yield _problem(catalogue.APPLICATION_OUT_OF_REACH, pool, "chdir", found)
+        yield problem_with(catalogue.APPLICATION_OUT_OF_REACH, pool, "chdir", found)
     for path in pool.pythonpath:
         if found := reason(path, Need.IMPORT):
-            yield _problem(catalogue.APPLICATION_OUT_OF_REACH, pool, "pythonpath", found)
+            yield problem_with(catalogue.APPLICATION_OUT_OF_REACH, pool, "pythonpath", found)
     if found := reason(PACKAGE, Need.IMPORT):
         advice = "install pyfpm where the users of all pools can read it; a pool's processes run its code"
         text = f"[pool {pool.name}] pyfpm itself is out of reach: {found}"

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from pyfpm.master.accounts import Identity
 
-_MOST_LINKS = 40  # as many as the kernel follows
+MOST_LINKS = 40  # as many as the kernel follows
 _READ, _WRITE, _EXECUTE = 4, 2, 1
 
 # An access control list as the kernel keeps it: acl(5), linux/posix_acl_xattr.h.
-_ACL = "system.posix_acl_access"
+ACL = "system.posix_acl_access"
 _ACL_ENTRY = struct.Struct("<HHI")
 _USER, _GROUP_OBJ, _GROUP, _MASK, _OTHER = 0x02, 0x04, 0x08, 0x10, 0x20
 
@@ -54,7 +54,7 @@ def obstacle(path: str, who: Identity, label: str, need: Need, *, root: str = "/
 
 def _way(path: str, root: str) -> Iterator[tuple[str, os.stat_result, bool]]:
     """Every folder from `root` to `path` and the thing at its end, through symbolic links as the kernel goes."""
-    here, links, pending = root, 0, deque(_parts(path))
+    here, links, pending = root, 0, deque(parts(path))
     yield here, os.stat(here), not pending
     while pending:
         part = pending.popleft()
@@ -65,11 +65,11 @@ def _way(path: str, root: str) -> Iterator[tuple[str, os.stat_result, bool]]:
         found = os.lstat(place)
         if stat.S_ISLNK(found.st_mode):
             links += 1
-            if links > _MOST_LINKS:
+            if links > MOST_LINKS:
                 raise OSError(0, "too many symbolic links", place)
             target = os.readlink(place)
             here = root if target.startswith("/") else here
-            pending.extendleft(reversed(_parts(target)))
+            pending.extendleft(reversed(parts(target)))
             continue
         if pending and not stat.S_ISDIR(found.st_mode):
             raise NotADirectoryError(0, "is not a directory", place)
@@ -77,7 +77,8 @@ def _way(path: str, root: str) -> Iterator[tuple[str, os.stat_result, bool]]:
         yield place, found, not pending
 
 
-def _parts(path: str) -> list[str]:
+def parts(path: str) -> list[str]:
+    """The names that lead there, one after the other."""
     return [part for part in path.split("/") if part not in ("", ".")]
 
 
@@ -88,7 +89,7 @@ def _allows(place: str, found: os.stat_result, who: Identity, bits: int) -> bool
     if who.uid == found.st_uid:
         return _covers(found.st_mode >> 6, bits)
     try:
-        return _allowed_by_acl(os.getxattr(place, _ACL), found, who, bits)
+        return _allowed_by_acl(os.getxattr(place, ACL), found, who, bits)
     except OSError:  # there is no list
         shift = 3 if _is_member(who, found.st_gid) else 0
         return _covers(found.st_mode >> shift, bits)

@@ -118,7 +118,7 @@ class Reloads:
         launch = self._daemon.launch
         with self._refusing(job, now):
             job.configuration = configuration = load(
-                launch.config_path, prefix=launch.prefix, environ=os.environ, as_root=os.geteuid() == 0
+                launch.config_path, prefix=launch.prefix, environ=os.environ, as_root=os.geteuid() == 0, pid=launch.pid
             )
             self._know_all_names(job)
             looked_at = [pool for pool in configuration.pools if not job.names or pool.name in job.names]

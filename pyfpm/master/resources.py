@@ -16,7 +16,7 @@ from pyfpm.catalogue import marked
 from pyfpm.errors import StartError
 from pyfpm.logs.error_log import PoolLog
 from pyfpm.master import logfiles
-from pyfpm.master.listeners import Terms
+from pyfpm.master.listeners import Listener, Terms
 from pyfpm.master.quota import Quota
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pyfpm.config.values import Address
     from pyfpm.logs.error_log import ErrorLog
     from pyfpm.logs.files import LogFile
-    from pyfpm.master.listeners import Listener
     from pyfpm.master.loop import Loop
 
 
@@ -34,6 +33,7 @@ class Doors:
 
     listen: Callable[[Address, Terms], Listener]
     listen_for_status: Callable[[Address, Terms], Listener]
+    give_back: Callable[[Listener], None] = Listener.close  # one for which there is no use
 
 
 @dataclass
@@ -98,10 +98,13 @@ def open_resources(
     terms = Terms.of(settings)
     resources = PoolResources(doors.listen(settings.listen, terms), daemon, PoolLog(log), loop)
     with contextlib.ExitStack() as undo:
-        undo.callback(resources.close)
+        undo.callback(doors.give_back, resources.listener)
         if settings.pm_status_listen is not None:
             resources.status_listener = doors.listen_for_status(settings.pm_status_listen, terms)
+            undo.callback(doors.give_back, resources.status_listener)
         resources.access_log = access_log_of(settings, log)
+        if resources.access_log is not None:
+            undo.callback(resources.access_log.close)
         resources.error_log = error_log_of(settings, log)
         resources.log.write_to(resources.error_log)
         undo.pop_all()

@@ -18,11 +18,12 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pyfpm.master.reach import ACL
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _UCRED = struct.Struct("3i")
-_ACL = "system.posix_acl_access"
 
 
 @dataclass(frozen=True)
@@ -33,25 +34,17 @@ class SocketFile:
     device: int
     inode: int
 
-    @property
-    def is_there(self) -> bool:
-        """Whether our file is what is at the path."""
-        try:
-            return self._is(os.lstat(self.path))
-        except OSError:
-            return False
-
     def own(self, *, mode: int | None = None, owner: int = -1, group: int = -1, acl: bytes | None = None) -> None:
         """Give it a mode, an owner and a list. OSError if somebody has put something else there."""
         with self._held() as handle:
             if mode is not None:
                 with contextlib.suppress(OSError):
-                    os.removexattr(handle, _ACL)
+                    os.removexattr(handle, ACL)
                 os.chmod(handle, mode)
             if (owner, group) != (-1, -1):
                 os.chown(handle, owner, group)
             if acl is not None:
-                os.setxattr(handle, _ACL, acl)
+                os.setxattr(handle, ACL, acl)
 
     def remove(self) -> None:
         """Remove it, if it is still there; what somebody else has put in its place stays."""

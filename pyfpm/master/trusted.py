@@ -20,8 +20,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
-_MOST_LINKS = 40  # as many as the kernel follows
-_ACL = "system.posix_acl_access"
+from pyfpm.master.reach import ACL, MOST_LINKS, parts
+
 # Ubuntu's /var/log is root:syslog 0775. Who is the syslog daemon could have any log written where he likes, with us or
 # without; no pool should be of that group.
 _SYSTEM_GROUPS = ("root", "syslog")
@@ -40,7 +40,7 @@ class Place:
 
 def walk(path: str, uid: int) -> Place:
     """Where `path` leads, if that is safe for somebody who is `uid`; PermissionError if it is not."""
-    here, links, pending = "/", 0, deque(_parts(os.path.abspath(path)))
+    here, links, pending = "/", 0, deque(parts(os.path.abspath(path)))
     while pending:
         folder = os.lstat(here)
         if not stat.S_ISDIR(folder.st_mode):
@@ -65,11 +65,11 @@ def walk(path: str, uid: int) -> Place:
         if _OPEN_FILES.fullmatch(here):
             return Place(place, os.stat(place), in_sticky=False, is_open_file=True)
         links += 1
-        if links > _MOST_LINKS:
+        if links > MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), place)
         target = os.readlink(place)
         here = "/" if target.startswith("/") else here
-        pending.extendleft(reversed(_parts(target)))
+        pending.extendleft(reversed(parts(target)))
     return Place(here, os.lstat(here), is_sticky if here != "/" else False)
 
 
@@ -105,7 +105,7 @@ def _judge_folder(path: str, folder: os.stat_result, uid: int) -> bool:
 
 def _is_own_group(path: str, folder: os.stat_result, uid: int) -> bool:
     with suppress(OSError):
-        os.getxattr(path, _ACL)
+        os.getxattr(path, ACL)
         return False  # the bits of the group stand for a list of users
     return folder.st_gid in _system_groups() or (uid != 0 and folder.st_gid == os.getegid())
 
@@ -117,7 +117,3 @@ def _system_groups() -> frozenset[int]:
         with suppress(KeyError):
             found.add(grp.getgrnam(name).gr_gid)
     return frozenset(found)
-
-
-def _parts(path: str) -> list[str]:
-    return [part for part in path.split("/") if part not in ("", ".")]

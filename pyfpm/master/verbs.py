@@ -92,7 +92,7 @@ class Verbs:
             case Verb.RESTART:
                 self._reloads.request(request.since, request.pools, not request.pools, request)
             case Verb.UPGRADE:
-                self._upgrade.request(request, request.since)
+                self._upgrade.request(request)
             case _:
                 assert_never(request.verb)
 

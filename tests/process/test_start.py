@@ -321,3 +321,73 @@ def test_two_daemons_at_one_unix_socket(served: Daemon, make_daemon: Callable[[]
     other.wait_log(f"Another pyfpm instance seems to already listen on {served.address()}")
     other.wait_log("FPM initialization failed")
     assert served.get("/pid").status == 200
+
+
+# ── started badly ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&- 2>&-"])
+def test_standard_streams_that_the_caller_has_closed(daemon: Daemon, closed: str) -> None:
+    daemon.add_pool()
+    daemon.write_config()
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *daemon.command("-D")], env=daemon.environment(), check=False
+    )
+    assert done.returncode == 0
+    daemon.hold(int(daemon.pid_file.read_text()))
+    daemon.wait_log("ready to handle connections")
+    assert {os.readlink(f"/proc/{daemon.pid}/fd/{number}") for number in (0, 1, 2)} == {"/dev/null"}
+    assert daemon.get("/pid").status == 200
+
+
+def test_who_started_it_has_not_waited(daemon: Daemon) -> None:
+    daemon.write_app("slow.py", "import apps\napps.enter_and_wait()\napplication = apps.application\n")
+    daemon.add_pool("www", {"app": "slow:application", "env[GATE]": daemon.gate.folder})
+    daemon.write_config()
+    with subprocess.Popen(
+        daemon.command("start"), env=daemon.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as command:
+        daemon.gate.wait_inside()
+        daemon.hold(int(daemon.pid_file.read_text()))
+        command.kill()
+        command.wait()
+        daemon.gate.release()
+        daemon.wait_ready()
+        assert daemon.get("/pid").status == 200
+    assert {os.readlink(f"/proc/{daemon.pid}/fd/{number}") for number in (0, 1, 2)} == {"/dev/null"}
+
+
+@pytest.mark.parametrize("option", ["-F", "-D"])
+def test_a_start_without_descriptors_says_so(daemon: Daemon, option: str) -> None:
+    daemon.add_pool()
+    daemon.write_config()
+    # Enough for the log and the pid file, not for the loop.
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -n 7; exec "$@"', "sh", *daemon.command(option)],
+        env=daemon.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (70, False), done.stderr
+    daemon.wait_log("Too many open files")
+    daemon.wait_log("FPM initialization failed")
+    daemon.expect("interpreter|python")
+
+
+def test_a_pid_file_that_is_a_fifo_keeps_nobody_waiting(daemon: Daemon) -> None:
+    os.mkfifo(daemon.pid_file)
+    daemon.add_pool()
+    done = daemon.run("start", seconds=20)
+    assert (done.returncode, "is not a regular file" in done.stderr) == (78, True)
+    daemon.pid_file.unlink()
+
+
+def test_t_looks_at_the_pid_file_that_is_meant(daemon: Daemon) -> None:
+    daemon.set_global({"pid": daemon.folder / "nowhere" / "pyfpm.pid", "control": "none"})
+    daemon.add_pool()
+    assert daemon.run("-t").returncode == 78
+    assert daemon.run("-t", "-g", str(daemon.pid_file)).returncode == 0
+    done = daemon.run("-t", "-g", str(daemon.folder / "nowhere" / "other.pid"))
+    assert (done.returncode, "-g: pid: the directory" in done.stderr) == (78, True)

@@ -197,11 +197,16 @@ def test_restart_is_another_master(daemon: Daemon) -> None:
     assert daemon.get("/pid").status == 200
 
 
-def test_restart_with_a_broken_configuration_stops_nothing(served: Daemon) -> None:
-    served.pools["www"]["app"] = "nonsense"
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [("app", "nonsense", "'nonsense' is not module:callable"), ("listen", "192.0.2.1:9000", "Cannot assign requested")],
+)
+def test_restart_with_a_broken_configuration_stops_nothing(served: Daemon, name: str, value: str, said: str) -> None:
+    before = served.pools["www"][name]
+    served.pools["www"][name] = value
     done = served.run("restart")
-    assert done.returncode == 78
-    assert "'nonsense' is not module:callable" in done.stderr
+    assert (done.returncode, said in done.stderr) == (78, True)
+    served.pools["www"][name] = before
     assert served.get("/pid").status == 200
 
 

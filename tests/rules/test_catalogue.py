@@ -24,7 +24,7 @@ _ENTRY = re.compile(
 SPEAKERS = {
     "warning": (0, 1), "error": (0, 1), "alert": (0, 1), "warn": (0, 1), "_complain": (0, 1), "kill": (0, 1),
     "StartError": (0, 1), "Reason": (0, 1), "ApplicationError": (1, 0),
-    "Problem": (0, 3), "_problem": (0, 3), "_refuse": (0, 3),
+    "Problem": (0, 3), "_problem": (0, 3), "problem_with": (0, 3), "_refuse": (0, 3),
     "Finding": (2, 1), "partial": (1, None), "marked": (1, 0), "LoadFailed": (0, None), "say": (1, 2), "relay": (1, 2),
 }  # fmt: skip
 QUOTED = ("StartError", "Reason")  # stand in the middle of other lines, too

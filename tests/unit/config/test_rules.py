@@ -197,7 +197,11 @@ def test_slow_comes_before_stuck(folder: Folder) -> None:
         ),
         ("pm.status_listen = /run/s", "status_listen = /run/s", "status_listen: unable to set listen address"),
         ("", "status_listen = 127.0.0.1:9000", "status_listen: unable to set listen address as it's already used\n"),
-        ("pm.status_listen = /run/s", "control = /run/s", "control: the pool 'a' listens on /run/s"),
+        (
+            "pm.status_listen = /run/s",
+            "control = /run/s",
+            "control: /run/s is the place of pm.status_listen of pool 'a' (pyfpm.conf:10) as well\n",
+        ),
     ],
 )
 def test_an_address_of_the_monitor_is_nobody_elses(folder: Folder, mine: str, global_: str, said: str) -> None:
@@ -214,3 +218,26 @@ def test_an_address_that_others_can_reach_is_warned_of(folder: Folder, address: 
     ((code, text),) = folder.read(f"[global]\nstatus_listen = {address}\n[a]\n{GOOD_POOL}").warnings
     assert code == catalogue.SEEN_BY_STRANGERS
     assert address in text
+
+
+@pytest.mark.parametrize(
+    ("lines", "pool", "said"),
+    [
+        ("pid = /run/x", "listen = /run/x", "pid: /run/x is the place of listen of pool 'a' ("),
+        ("error_log = /run/x", "listen = /run/./x", "error_log: /run/x is the place of listen of pool 'a' ("),
+        ("pid = /run/x\nerror_log = /run/x", "", "error_log: /run/x is the place of pid ("),
+        ("control = /run/x\nstatus_listen = /run/x", "", "control: /run/x is the place of status_listen ("),
+        (
+            "pid = /run/x",
+            "slowlog = /run/x\nrequest_slowlog_timeout = 1",
+            "pid: /run/x is the place of slowlog of pool",
+        ),
+    ],
+)
+def test_two_things_in_one_place(folder: Folder, lines: str, pool: str, said: str) -> None:
+    assert said in folder.complaint(f"[global]\n{lines}\n[a]\n{GOOD_POOL}\n{pool}\n")
+
+
+def test_logs_may_share_a_file(folder: Folder) -> None:
+    pool = f"{GOOD_POOL}\naccess.log = /run/x\nerror_log = /run/x\n"
+    folder.read(f"[global]\nerror_log = /run/x\n[a]\n{pool}\n[b]\n{pool}\nlisten = 9001\n")

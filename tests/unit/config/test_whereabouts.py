@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pyfpm import catalogue
 from pyfpm.config.directives import GlobalSettings
 from pyfpm.config.load import control_path, read_whereabouts
 from tests.unit.config.reading import GOOD_POOL, Folder
@@ -86,5 +87,8 @@ def test_what_is_in_force_is_what_is_shown(folder: Folder) -> None:
 def test_a_pool_and_the_daemon_cannot_share_a_socket(folder: Folder) -> None:
     pool = GOOD_POOL.replace("listen = 9000", "listen = /run/p/./p.sock")
     complaint = folder.complaint(f"[global]\ncontrol = /run/p/p.sock\n[www]\n{pool}")
-    assert complaint.startswith("pyfpm.conf:2: control: the pool 'www' listens on /run/p/p.sock")
-    folder.read(f"[global]\npid = /run/p/p.pid\n[www]\n{pool}")
+    assert complaint.startswith("pyfpm.conf:2: control: /run/p/p.sock is the place of listen of pool 'www'")
+    # One that nobody has asked for stops no start.
+    ((code, text),) = folder.read(f"[global]\npid = /run/p/p.pid\n[www]\n{pool}").warnings
+    assert code == catalogue.NO_CONTROL_SOCKET
+    assert text.startswith("no control socket (/run/p/p.sock): listen of pool 'www' (")

@@ -32,6 +32,11 @@ def test_a_number_alone_is_no_proof(tmp_path: Path, content: str) -> None:
     assert find_holder(str(path)) is None
 
 
+def test_a_fifo_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.pid")
+    assert find_holder(str(tmp_path / "p.pid")) is None
+
+
 def test_asking_does_not_take_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "p.pid"
     path.write_text(f"{os.getpid()}\n")
@@ -80,6 +85,19 @@ def test_what_is_no_ordinary_file(tmp_path: Path, kind: str) -> None:
     with pytest.raises(StartError, match="no ordinary file"), hold_pid_file(str(path)):
         pass
     assert kind == "fifo" or path.read_text() == "precious"
+
+
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    """RLIMIT_FSIZE stands for it: the file can be made, and not be written."""
+    script = (
+        "import resource, signal, sys; from pyfpm.master.pidfile import hold_pid_file as hold; "
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); "
+        "hold(sys.argv[1]).__enter__()"
+    )
+    path = tmp_path / "p.pid"
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=False, timeout=60)
+    assert f"StartError: Unable to create the PID file ({path}).: File too large (27)" in done.stderr
+    assert not path.exists()
 
 
 _STARTER = """

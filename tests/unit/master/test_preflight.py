@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pyfpm.master import preflight
+from pyfpm.config.claims import Claim, Use
+from pyfpm.config.directives import GlobalSettings
+from pyfpm.config.values import LONGEST_SOCKET_PATH
+from pyfpm.master import places, preflight
 from pyfpm.master.accounts import Identity
 from pyfpm.master.interpreters import interpreter_fault
 from pyfpm.master.reach import Need, obstacle
@@ -64,9 +67,9 @@ def test_what_a_start_would_refuse(folder: Folder, line: str, problem: str) -> N
 
 def test_the_path_of_a_socket_has_an_end(folder: Folder) -> None:
     folder_length = len(str(folder.path)) + 1
-    longest = "x" * (preflight.LONGEST_SOCKET_PATH - folder_length)
+    longest = "x" * (LONGEST_SOCKET_PATH - folder_length)
     assert complaints(folder, f"listen = {longest}") == []
-    assert f"has {preflight.LONGEST_SOCKET_PATH + 1} bytes" in complaints(folder, f"listen = {longest}x")[0]
+    assert f"has {LONGEST_SOCKET_PATH + 1} bytes" in complaints(folder, f"listen = {longest}x")[0]
 
 
 def test_a_socket_that_is_left_over_is_no_problem(folder: Folder) -> None:
@@ -246,10 +249,97 @@ def test_a_control_socket_that_was_asked_for_must_be_possible(folder: Folder) ->
     assert global_complaints(folder, f"control = {here}/pyfpm.conf") == [
         "/pyfpm.conf:2: control: '/pyfpm.conf' exists and is not a socket"
     ]
-    (too_long,) = global_complaints(folder, f"control = {here}/{'x' * preflight.LONGEST_SOCKET_PATH}")
+    (too_long,) = global_complaints(folder, f"control = {here}/{'x' * LONGEST_SOCKET_PATH}")
     assert "the path of a unix socket has at most" in too_long
 
 
 def test_one_that_nobody_asked_for_stops_no_start(folder: Folder) -> None:
     (folder.path / "pyfpm.sock").write_text("a file in its place")
     assert global_complaints(folder, f"pid = {folder.path}/pyfpm.pid") == []
+
+
+# ── what there is room for ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def make(path: Path, kind: str) -> str:
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(str(path))
+    elif kind == "second name":
+        path.with_suffix(".other").touch()
+        os.link(path.with_suffix(".other"), path)
+    elif kind == "device":
+        return os.devnull
+    else:
+        path.touch()
+    return str(path)
+
+
+REGULAR, ALONE, ANY = "is not a regular file", "has 2 names (hard links)", "is neither a file nor a FIFO nor a terminal"
+
+
+@pytest.mark.parametrize(
+    ("use", "kind", "as_user", "as_root"),
+    [
+        *[(use, "file", "", "") for use in Use if use.is_file],
+        *[(use, "socket", ANY, ANY) for use in (Use.MASTERS_LOG, Use.WORKERS_LOG)],
+        *[(use, kind, "", "") for use in (Use.MASTERS_LOG, Use.WORKERS_LOG) for kind in ("fifo", "device")],
+        *[(Use.PID_FILE, kind, REGULAR, REGULAR) for kind in ("fifo", "device", "socket")],
+        *[(Use.POOLS_LOG, kind, "", REGULAR) for kind in ("fifo", "device")],
+        (Use.PID_FILE, "second name", ALONE, ALONE),
+        (Use.MASTERS_LOG, "second name", "", ALONE),
+        (Use.WORKERS_LOG, "second name", "", ""),  # opened as the pool's user
+    ],
+)
+def test_what_a_file_may_be(tmp_path: Path, use: Use, kind: str, as_user: str, as_root: str) -> None:
+    claim = Claim(GlobalSettings(), "error_log", use, make(tmp_path / "x", kind))
+    for is_root, fault in ((False, as_user), (True, as_root)):
+        found = [problem.reason for problem in places.problems_of(claim, as_root=is_root)]
+        said = [reason for reason in found if "not safe for root" not in reason]
+        assert said == ([f"'{claim.path}' {fault}"] if fault else [])
+
+
+def test_somebody_has_to_read_a_fifo(folder: Folder) -> None:
+    os.mkfifo(folder.path / "x")
+    configuration = folder.read(f"[w]\n{GOOD_POOL}\naccess.log = {folder.path}/x\npython = {sys.executable}\n")
+    (line,) = preflight.notices(configuration, as_root=False)
+    assert line.startswith(f"{folder.path}/x is a FIFO, by access.log of pool 'w' (")
+
+
+@pytest.mark.parametrize(
+    ("listen", "said"),
+    [
+        ("192.0.2.1:9000", "unable to bind listening socket for address '192.0.2.1:9000': Cannot assign"),
+        ("a..b:9000", "cannot resolve 'a..b' of 'a..b:9000': "),
+        ("127.0.0.1:9000", ""),
+        ("9000", ""),
+    ],
+)
+def test_hosts_are_looked_up_for_a_test_alone(folder: Folder, listen: str, said: str) -> None:
+    """Who runs may go on with what it has, though its host is gone."""
+    configuration = folder.read(f"[w]\n{GOOD_POOL}\nlisten = {listen}\npython = {sys.executable}\n")
+    assert preflight.examine(configuration, as_root=False, allow_root=False) == []
+    found = preflight.examine(configuration, as_root=False, allow_root=False, look_up=True)
+    assert [problem.reason.startswith(f"[pool w] {said}") for problem in found] == ([True] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("localhost:9000", "127.0.0.1:9000"), ("[::1]:9000", "[0:0:0:0:0:0:0:1]:9000"), ("here/x", "there/x")],
+)
+def test_one_place_in_two_spellings(folder: Folder, first: str, second: str) -> None:
+    (folder.path / "here").mkdir()
+    (folder.path / "there").symlink_to("here")
+    pools = [f"[{name}]\n{GOOD_POOL}\nlisten = {listen}\n" for name, listen in (("a", first), ("b", second))]
+    configuration = folder.read("".join(pools))
+    problems = preflight.examine(configuration, as_root=False, allow_root=False, look_up=True)
+    found = [problem.reason for problem in problems if problem.subject == "listen"]
+    assert found == ["[pool b] unable to set listen address as it's already used in another pool 'a'"]
+
+
+def test_too_few_descriptors_for_a_master(folder: Folder) -> None:
+    (problem,) = global_complaints(folder, "rlimit_files = 20")
+    assert problem == "/pyfpm.conf:2: rlimit_files: 20 is too low: with these pools the master needs 32 to start"
+    assert global_complaints(folder, "rlimit_files = 32") == []

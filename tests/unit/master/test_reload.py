@@ -27,7 +27,7 @@ class Desk:
             pools=[self.pool],
             log=ErrorLog(clock=lambda: 0.0),
             notifier=SimpleNamespace(reloading=lambda _when: None, ready=lambda _status: None),
-            launch=SimpleNamespace(config_path="", prefix=None, allow_root=False),
+            launch=SimpleNamespace(config_path="", prefix=None, allow_root=False, pid=None),
             loop=None,
         )
         self.reloads = Reloads(cast("Any", daemon))
