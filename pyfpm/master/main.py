@@ -152,14 +152,15 @@ class Master:
         return self.phase in (Phase.FINISHING, Phase.TERMINATING)
 
     def _reconcile(self, now: float) -> None:
-        self._oom_kills.look(now)
-        for end in processes.reap(self._oom_kills, now, lambda pid: self._hear_newborns(pid, now)):
-            self._bury(end, now)
+        # Before anybody is buried: what ends now has no failures that anything would be tried again for.
         if self.phase is Phase.TERMINATING:
             grace = self._daemon.settings.process_control_timeout
             number = pressure(self.phase, now - self._since, grace) or signal.SIGTERM
             for pool in self._daemon.all_pools():
                 pool.terminate(number, now)
+        self._oom_kills.look(now)
+        for end in processes.reap(self._oom_kills, now, lambda pid: self._hear_newborns(pid, now)):
+            self._bury(end, now)
         # Nobody is ordered any more when the next image is to take over: it would not know who was not yet born.
         makes_way = self._upgrade.is_due and not self._reloads.is_busy
         for pool in self._daemon.all_pools():
