@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.harness.interpreters import interpreters
+from tests.harness.interpreters import usual
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,9 +42,8 @@ class Stage:
         self.package = self.library / "pyfpm"
         shutil.copytree(CHECKOUT / "pyfpm", self.package, ignore=shutil.ignore_patterns("__pycache__"))
         open_to_all(self.library)
-        for one in interpreters().values():
-            # As pip would have: a pool's user could not write the bytecode, and would compile at every start.
-            subprocess.run([one.path, "-m", "compileall", "-q", str(self.package)], check=False, capture_output=True)
+        # As pip would have: the pools' user cannot write the bytecode, and would compile at every start.
+        subprocess.run([usual().path, "-m", "compileall", "-q", str(self.package)], check=False, capture_output=True)
         open_to_all(self.library)
         self.command = self.root / "pyfpm"
         self.command.write_text(_COMMAND.format(python=sys.executable, library=str(self.library)))

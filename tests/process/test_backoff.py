@@ -12,7 +12,7 @@ import pytest
 from pyfpm.messages import Verb
 from tests.harness.fcgi_client import Connection, get_parameters, request_bytes
 from tests.harness.reloads import Question
-from tests.harness.waits import Stopwatch
+from tests.harness.waits import Stopwatch, watching
 
 if TYPE_CHECKING:
     from tests.harness.daemon import Daemon
@@ -130,10 +130,10 @@ def test_a_hanging_import_is_given_up(daemon: Daemon, preload: str, words: str) 
     daemon.expect("this pool does not serve yet")
     daemon.expect(TWICE)
     daemon.launch()
-    (hanging,) = daemon.gate.wait_inside()
-    daemon.wait_ready()
-    daemon.wait_log(words)
-    assert hanging not in daemon.family()
+    with watching(*daemon.gate.wait_inside()) as (hanging,):
+        daemon.wait_ready()
+        daemon.wait_log(words)
+        hanging.wait_exit()
     assert daemon.get("/pid").status == 200
 
 

@@ -147,14 +147,14 @@ def test_a_flood_of_newlines(daemon: Daemon) -> None:
     """Many writers that never pause: the master answers all the same, the log does not grow as fast as they write."""
     daemon.write_app("hostile.py", HOSTILE)
     daemon.forgive_children_of_applications()
-    daemon.add_pool("www", {"app": "hostile:application", "pm.max_children": 24})
+    daemon.add_pool("www", {"app": "hostile:application", "pm.max_children": 12})
     daemon.add_pool("shop")
     daemon.start()
     daemon.expect(r"\[pool www\] child \d+ said into stdout")
     daemon.expect(r"lines of output left out")
-    for _ in range(24):
+    for _ in range(12):
         assert daemon.get("/newlines").status == 200
-    for _ in range(5):
+    for _ in range(3):
         clock = Stopwatch()
         report(daemon, "shop")
         assert clock.fair < 5, "it takes milliseconds; it took minutes"
