@@ -92,7 +92,7 @@ def test_at_max_lifetime(daemon: Daemon) -> None:
             process.close()
     assert (load.lost, load.refused) == ([], 0)
     daemon.wait_log(r"NOTICE: \[pool www\] child \d+ is recycled after \d seconds \(pm\.max_lifetime\)")
-    assert wait_report(daemon, lambda now: now.total == 2).state == "serving"
+    wait_report(daemon, lambda now: now.total == 2 and now.state == "serving")
 
 
 def test_where_there_is_room_the_replacement_is_ready_first(daemon: Daemon) -> None:
