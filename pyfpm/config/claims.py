@@ -1,8 +1,8 @@
 """What the master will make, in one table: files and sockets. And which of them would get in each other's way.
 
 Runs in: master, as root.   Pure: no system call, no clock, no log.
-Fails by: returning problems. What a file alone cannot tell (links, names of hosts) is for master/preflight.py, which
-looks at the same table.
+Fails by: returning problems. What a file alone cannot tell (links, names of hosts) is for master/places.py, which looks
+at the same table.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a directive is: a field of a settings class that carries its name, its reader and its documentation.
 
-Runs in: master, as root.   Pure: no system call, no clock, no log.
+Runs in: master, as root; a command, to find it.   Pure: no system call, no clock, no log.
 Fails by: KeyError for a name or an attribute that is no directive.
 """
 

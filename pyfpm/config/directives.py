@@ -1,6 +1,6 @@
 """THE table: every directive of the configuration, each a field of the settings object that will hold its value.
 
-Runs in: master, as root.   Pure: no system call, no clock, no log.
+Runs in: master, as root; a command, to find it.   Pure: no system call, no clock, no log.
 Fails by: nothing to fail at; readers and rules refuse what is wrong before an object is made.
 
 No other file spells a directive's name. Parser, bounds, -tt, docs/configuration.md, the man page, the sample files

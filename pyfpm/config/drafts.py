@@ -1,6 +1,6 @@
 """A section while it is put together: assignments in, a settings object out, and all that was wrong on the way.
 
-Runs in: master, as root.   Pure: no system call, no clock, no log.
+Runs in: master, as root; a command, to find it.   Pure: no system call, no clock, no log.
 Fails by: problems appended to the list that the draft was given; never by an exception.
 """
 

@@ -1,6 +1,6 @@
 """INI in PHP-FPM's dialect to statements, each with its file and line.
 
-Runs in: master, as root.   Pure: no system call, no clock, no log.
+Runs in: master, as root; a command, to find it.   Pure: no system call, no clock, no log.
 Fails by: problems in the list that it returns beside the statements; never by an exception.
 
 A value is bare, "double quoted" (\\" and \\\\ inside) or 'single quoted' (nothing is special inside). ${NAME} and

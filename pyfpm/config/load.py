@@ -1,6 +1,6 @@
 """Files to a configuration: includes, sections that are opened again, paths made whole; all errors, not the first.
 
-Runs in: master, as root.
+Runs in: master, as root; a command, to find it.
 Fails by: ConfigError with every problem found.
 """
 

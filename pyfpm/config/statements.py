@@ -1,6 +1,6 @@
 """What a configuration file says, whichever its language: sections, and assignments within them.
 
-Runs in: master, as root.   Pure: no system call, no clock, no log.
+Runs in: master, as root; a command, to find it.   Pure: no system call, no clock, no log.
 Fails by: nothing to fail at.
 """
 

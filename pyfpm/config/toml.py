@@ -1,6 +1,6 @@
 """TOML to the same statements as INI: [global], [pool.NAME], tables within them flattened to dotted names.
 
-Runs in: master, as root.   Pure: no system call, no clock, no log.
+Runs in: master, as root; a command, to find it.   Pure: no system call, no clock, no log.
 Fails by: problems in the list that it returns beside the statements; never by an exception.
 """
 

@@ -1,6 +1,6 @@
 """On which line each key of a TOML document stands: tomllib does not tell.
 
-Runs in: master, as root.   Pure: no system call, no clock, no log.
+Runs in: master, as root; a command, to find it.   Pure: no system call, no clock, no log.
 Fails by: nothing to fail at: the text has been read by tomllib, and a key that is not found has no line.
 
 It is a scanner, not a parser: it only keeps apart strings, brackets and keys, in a text known to be right.

@@ -1,6 +1,6 @@
 """Text to values and back: numbers, durations, modes, addresses, lists. The only file that knows "10s".
 
-Runs in: master, as root.   Pure: no system call, no clock, no log.
+Runs in: master, as root; a command, to find it.   Pure: no system call, no clock, no log.
 Fails by: ValueError(reason) or ValueError(reason, advice), for a person to read.
 
 A reader takes the text of a file; a shower gives text that the same reader reads as the same value.

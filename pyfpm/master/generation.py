@@ -215,10 +215,10 @@ class Generation:
             if child.pressed is not number or number is signal.SIGKILL:
                 self._press(child, number, now)
 
-    def adopt(self, remains: Iterable[tuple[int, int, tuple[int, ...]]], now: float) -> None:
+    def adopt(self, legacy: Iterable[tuple[int, int, tuple[int, ...]]], now: float) -> None:
         """Take workers (pid, mailbox, pipes) that an earlier image of this master had, and start none."""
         self._dismissed = True
-        for slot, (pid, mailbox, pipes) in enumerate(remains):
+        for slot, (pid, mailbox, pipes) in enumerate(legacy):
             pidfd = None
             with contextlib.suppress(OSError):  # no descriptor is left for it
                 pidfd = processes.hold_child(pid)

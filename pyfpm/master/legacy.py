@@ -203,7 +203,7 @@ class Legacy:
                 _dismiss(old.workers)
             else:
                 workers = [(one.pid, one.mailbox, tuple(one.pipes)) for one in old.workers]
-                pool.adopt_remains(old.generation, workers, now)
+                pool.adopt_legacy(old.generation, workers, now)
 
     def _own_files(self, listeners: list[Listener]) -> None:
         """Who got a listener of the old image has the say over its file, as that had. One of nobody is removed."""

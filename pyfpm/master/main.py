@@ -227,7 +227,7 @@ class Master:
         for pool in pools:
             pool.launch()
             if not pool.can_serve:
-                going_on = "; the workers from before the upgrade go on" if pool.has_remains else ""
+                going_on = "; the workers from before the upgrade go on" if pool.has_legacy else ""
                 pool.resources.log.warning(catalogue.NOT_SERVING_YET, f"{NOT_YET}{going_on}", pool.name)
         self._log.notice("ready to handle connections")
         self._log.launched()

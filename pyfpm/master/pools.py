@@ -66,7 +66,7 @@ class Pool:
         self._backlog = backlog
         self._shedding = Shedding()
         self._stand_in = StandIn(resources)
-        self._remains: Generation | None = None  # workers of an image before this one, until ours serve
+        self._legacy: Generation | None = None  # workers of an image before this one, until ours serve
         self._knocked = False  # a connection came while nobody was idle
         self._listening_for_knocks = False
         self.is_starved = False  # it has no worker because process.max leaves it none
@@ -93,9 +93,9 @@ class Pool:
         return self.can_serve or self.is_starved or self.current.has_failed_to_start
 
     @property
-    def has_remains(self) -> bool:
+    def has_legacy(self) -> bool:
         """Workers of an earlier image of this master answer as long as ours do not."""
-        return self._remains is not None and self._remains.is_serving
+        return self._legacy is not None and self._legacy.is_serving
 
     @property
     def trouble(self) -> str:
@@ -117,8 +117,8 @@ class Pool:
             yield self.rollover.candidate
         if self._stand_in.generation is not None:
             yield self._stand_in.generation
-        if self._remains is not None:
-            yield self._remains
+        if self._legacy is not None:
+            yield self._legacy
         yield from self._leaving
 
     def all_resources(self) -> list[PoolResources]:
@@ -165,13 +165,13 @@ class Pool:
             self.figures.keep(self, now)
             return
         if not self._closing:
-            if self._remains is not None and self.can_serve:
-                self._let_remains_go(now)
+            if self._legacy is not None and self.can_serve:
+                self._let_legacy_go(now)
             if self.rollover is None or not self.rollover.is_proven:
                 self._size(now, room)  # loading may take a minute: who serves meanwhile grows and is replaced as ever
             if self.rollover is not None:
                 self._roll(self.rollover, now)
-            serving = self.can_serve or self.has_remains
+            serving = self.can_serve or self.has_legacy
             self._stand_in.reconcile(self.settings, now, serving=serving, trouble=self.trouble)
         for generation in list(self.generations()):
             generation.look_after(now)
@@ -191,11 +191,11 @@ class Pool:
         candidate.news = self._launched
         self.rollover = Rollover(candidate, resources, settings, now, done)
 
-    def adopt_remains(self, number: int, workers: list[tuple[int, int, tuple[int, ...]]], now: float) -> None:
+    def adopt_legacy(self, number: int, workers: list[tuple[int, int, tuple[int, ...]]], now: float) -> None:
         """Take over the workers that an earlier image of this master had; they leave when ours serve."""
         settings = replace(self.settings, pm_max_children=max(len(workers), 1))
-        self._remains = Generation(number, settings, self.resources)
-        self._remains.adopt(workers, now)
+        self._legacy = Generation(number, settings, self.resources)
+        self._legacy.adopt(workers, now)
         self.current.number = number + 1
 
     def finish(self, now: float) -> None:
@@ -255,7 +255,7 @@ class Pool:
             and not len(self.current.children)
             and self.current.has_loaded
             and self.rollover is None
-            and not (self._leaving or self._closing or self._remains or self._stand_in.generation or self.trouble)
+            and not (self._leaving or self._closing or self._legacy or self._stand_in.generation or self.trouble)
             and not self._shedding.is_watching
             and not self.settings.pm_template_idle_timeout
             and self.current.next_due(now) == math.inf
@@ -413,15 +413,15 @@ class Pool:
             self._crashes.clear()
             self.roll(self.settings, self.resources, lambda _refusal: None, now)
 
-    def _let_remains_go(self, now: float) -> None:
-        if self._remains is not None:
-            self._remains.dismiss_all(now)
-            self._leaving.append(self._remains)
-            self._remains = None
+    def _let_legacy_go(self, now: float) -> None:
+        if self._legacy is not None:
+            self._legacy.dismiss_all(now)
+            self._leaving.append(self._legacy)
+            self._legacy = None
 
     def _close_doors(self, now: float) -> None:
         self._closing = True
-        self._let_remains_go(now)
+        self._let_legacy_go(now)
         self._listen_for_knocks(False)
         if self.rollover is not None:
             rollover, self.rollover = self.rollover, None

@@ -66,13 +66,8 @@ def is_stranger(pid: int) -> bool:
     return False
 
 
-def send_signal(pidfd: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        signal.pidfd_send_signal(pidfd, number)
-
-
-def send_number(pidfd: int, number: int) -> None:
-    """A signal without a name: a real-time one."""
+def send_signal(pidfd: int, number: int) -> None:
+    """A process that has gone is past being told. A real-time signal has a number and no name."""
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, number)
 

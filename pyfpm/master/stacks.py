@@ -42,7 +42,7 @@ class Dump:
         self._take()  # what nobody asked for
         self._text = b""
         if number and child.main_thread and processes.catches(child.pid, number):
-            processes.send_number(child.pidfd, number)
+            processes.send_signal(child.pidfd, number)
             loop.watch(self._pipe, self._on_readable)
         else:
             self._until = now

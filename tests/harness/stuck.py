@@ -177,12 +177,12 @@ def do_body(environ: Environ, start_response: Start, _: dict[str, str]) -> Itera
 
 def do_threads(_: Environ, start_response: Start, __: dict[str, str]) -> Iterable[bytes]:
     threading.Thread(target=idle_thread, daemon=True).start()
-    time.sleep(1.0)
+    time.sleep(1.0)  # slow enough for the slow log, with the other thread in sight
     return answer(start_response, os.getpid())
 
 
 def idle_thread() -> None:
-    time.sleep(1.5)
+    time.sleep(1.5)  # outlives the request
 
 
 def do_deep(_: Environ, start_response: Start, question: dict[str, str]) -> Iterable[bytes]:
