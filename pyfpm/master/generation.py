@@ -126,9 +126,9 @@ class Generation:
         """The workers that have reached a limit and wait for being let go."""
         return [child for child in self.children if child.leaving_since is None and child.outlived]
 
-    def has_idle(self) -> bool:
-        """Whether any worker, leaving or not, could accept a connection."""
-        return any(child.ready and self.scoreboard.stage(child.slot) == IDLE for child in self.children)
+    def may_accept(self) -> bool:
+        """Whether any worker, leaving or not, can accept a connection yet: an idle one, or one that is on its way."""
+        return any(not child.ready or self.scoreboard.stage(child.slot) == IDLE for child in self.children)
 
     def idle(self) -> list[tuple[float, Child]]:
         """(idle since, worker) of those that stay, the longest idle first."""

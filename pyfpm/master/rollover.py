@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pyfpm.master.resources import PoolResources
 
 
-LAST_WORDS = 1.0  # seconds that idle old workers are waited for
+LAST_WORDS = 5.0  # seconds that old workers are waited for, if they are not in a request
 
 
 @dataclass
@@ -83,6 +83,6 @@ class Rollover:
         if ready < self.target or len(staying) > step.retire:
             return False
         # Who is told that the reload is over must not be answered by the old code any more: an idle worker can take one
-        # more connection before it hears that it is to leave.
+        # more connection before it hears that it is to leave, and so can one that is being born.
         self.handed_over_at = self.handed_over_at or now
-        return not old.has_idle() or deadlines.is_late(self.handed_over_at, now, LAST_WORDS)
+        return not old.may_accept() or deadlines.is_late(self.handed_over_at, now, LAST_WORDS)

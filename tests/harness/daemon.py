@@ -17,14 +17,13 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import psutil
-
 from pyfpm import kernel
+from tests.harness.family import children, descendants, is_zombie, title_of
 from tests.harness.fcgi_client import Connection, get_parameters, request, request_bytes
 from tests.harness.interpreters import AS_ROOT, POOL_USER, usual
 from tests.harness.sockets import listening, port_of
 from tests.harness.stage import CHECKOUT
-from tests.harness.waits import PATIENCE, Followed, Gate, Notices, Watched, title_of
+from tests.harness.waits import PATIENCE, Followed, Gate, Notices, Watched
 
 if TYPE_CHECKING:
     import socket
@@ -96,7 +95,7 @@ class Daemon:
         self._exit_code: int | None = None
         self._listening: list[socket.socket] = []
         self._forgiving = False
-        self._before = {child.pid for child in psutil.Process().children()}
+        self._before = set(children(os.getpid()))
         Daemon.living.append(self)
 
     # ── configuration ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -313,7 +312,7 @@ class Daemon:
 
     def family(self) -> list[int]:
         """Every process below the master."""
-        return [child.pid for child in psutil.Process(self.pid).children(recursive=True)]
+        return descendants(self.pid)
 
     def workers(self, pool: str = "www") -> list[int]:
         """Those that are born. The daemon is ready with one; where the number matters, `engage` them first."""
@@ -332,9 +331,8 @@ class Daemon:
         return pids
 
     def template(self, pool: str = "www") -> int:
-        # What is being forked has the same title for a moment, but only the template has a session.
-        titled = [pid for pid in self.family() if title_of(pid) == f"pyfpm: pool {pool} template"]
-        (pid,) = [pid for pid in titled if os.getsid(pid) == pid]
+        # What is being forked has the same title for a moment, but it is the template's child and not the master's.
+        (pid,) = [pid for pid in children(self.pid) if title_of(pid) == f"pyfpm: pool {pool} template"]
         return pid
 
     def monitor(self) -> int:
@@ -372,8 +370,7 @@ class Daemon:
         if not self.is_running:
             return
         # Let go whoever still waits inside an application: a failed test leaves it there.
-        with contextlib.suppress(psutil.Error):
-            self.gate.release(len(self.family()))
+        self.gate.release(len(self.family()))
         try:
             code = self.stop(signal.SIGQUIT)
             if code != 0:
@@ -387,15 +384,15 @@ class Daemon:
         """Processes that are our children now because nobody else took care of them."""
         known = self._before | {daemon.pid for daemon in Daemon.living}
         faults = []
-        for child in psutil.Process().children():
-            if child.pid in known:
+        for pid in children(os.getpid()):
+            if pid in known:
                 continue
-            with contextlib.suppress(psutil.Error, ChildProcessError):
-                if child.status() != psutil.STATUS_ZOMBIE:
-                    if not self._forgiving:
-                        faults.append(f"left alive: {child.pid} {title_of(child.pid)}")
-                    child.kill()
-                os.waitpid(child.pid, 0)
+            if not is_zombie(pid):
+                if not self._forgiving:
+                    faults.append(f"left alive: {pid} {title_of(pid)}")
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
         return faults
 
     def _left_lying(self) -> Iterator[Path]:

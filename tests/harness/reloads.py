@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from pyfpm import messages, packets
 from pyfpm.messages import Ask, Progress, Verb, Verdict
 from pyfpm.status.reports import PoolReport, read_status
+from tests.harness.family import title_of
 from tests.harness.fcgi_client import Connection, get_parameters, request_bytes
-from tests.harness.waits import PATIENCE, Deadline, title_of
+from tests.harness.waits import PATIENCE, Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,6 +16,8 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from tests.harness.family import title_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -117,7 +119,14 @@ class Watched:
 
 @contextmanager
 def watching(*pids: int) -> Iterator[list[Watched]]:
-    watched = [Watched(pid) for pid in pids]
+    """Hold these processes, but for those that have ended already: among all that a master has, some live for no time.
+
+    (A worker is forked by a process that ends at once.)
+    """
+    watched = []
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            watched.append(Watched(pid))
     try:
         yield watched
     finally:
@@ -126,18 +135,9 @@ def watching(*pids: int) -> Iterator[list[Watched]]:
 
 
 def wait_exit(pid: int, seconds: float = PATIENCE) -> float:
-    """Wait until `pid` has ended (it may have already, if we are its parent and have not reaped it)."""
-    with watching(pid) as (process,):
-        return process.wait_exit(seconds)
-
-
-def title_of(pid: int) -> str:
-    """What ps(1) shows; "" for a process that has ended."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read().replace(b"\0", b" ").decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
+    """Wait until `pid` has ended; how long that took."""
+    with watching(pid) as processes:
+        return sum(process.wait_exit(seconds) for process in processes)
 
 
 # ── something was said: files that grow ─────────────────────────────────────────────────────────────────────────────

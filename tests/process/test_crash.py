@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.harness.family import title_of
 from tests.harness.fcgi_client import Connection, get_parameters, request_bytes
 from tests.harness.load import Load
 from tests.harness.sockets import free_port
-from tests.harness.waits import title_of, wait_exit, watching
+from tests.harness.waits import wait_exit, watching
 
 if TYPE_CHECKING:
     from tests.harness.daemon import Daemon

@@ -9,9 +9,8 @@ import subprocess
 import urllib.request
 from typing import TYPE_CHECKING
 
-import psutil
-
 from tests.harness.daemon import end_with_the_tests
+from tests.harness.family import descendants
 from tests.harness.sockets import free_port
 from tests.harness.stage import CHECKOUT
 from tests.harness.waits import Followed, wait_exit
@@ -46,7 +45,7 @@ def test_it_serves_and_leaves_nothing_behind(stage: Stage) -> None:
         )
     try:
         output.wait("Ctrl-C ends it", seconds=180)
-        family = [child.pid for child in psutil.Process(serve.pid).children(recursive=True)]
+        family = descendants(serve.pid)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/hello?name=you", timeout=20) as page:
             assert page.status == 200
             assert b"you" in page.read()
@@ -56,7 +55,7 @@ def test_it_serves_and_leaves_nothing_behind(stage: Stage) -> None:
         wait_exit(serve.pid, 30)
         assert serve.wait() == 0
         assert not os.path.exists(world[1])
-        assert [pid for pid in family if psutil.pid_exists(pid)] == []
+        assert [pid for pid in family if os.path.exists(f"/proc/{pid}")] == []
     except BaseException:
         print(output.read())  # for pytest to show
         raise

@@ -17,7 +17,7 @@ from tests.harness.fcgi_client import Connection, get_parameters, request_bytes
 from tests.harness.interpreters import AS_ROOT, POOL_USER
 from tests.harness.load import Load
 from tests.harness.reloads import Headcount, Question, in_hand, reload, report, version, write_site
-from tests.harness.waits import Stopwatch, Watched
+from tests.harness.waits import Stopwatch, Watched, wait_exit
 
 if TYPE_CHECKING:
     from tests.harness.daemon import Daemon
@@ -322,6 +322,40 @@ def test_a_request_in_hand_is_finished_by_the_old_code(daemon: Daemon) -> None:
         assert int(client.receive().body) == old
     process.wait_exit()
     process.close()
+
+
+# A worker is forked and held at the gate, before it has said that it is there. (The fork before is the template's.)
+_HELD_BIRTHS = """
+def hold():
+    if os.getppid() != template and os.path.exists({marker!r}):
+        apps.enter_and_wait()
+
+
+template = os.getpid()
+os.register_at_fork(after_in_child=hold)
+"""
+
+
+def test_an_old_worker_that_is_being_born_is_waited_for(daemon: Daemon) -> None:
+    """Else it would answer with the old code when everybody has been told that the reload is over."""
+    marker = daemon.folder / "hold"
+    write_site(daemon, "one", _HELD_BIRTHS.format(marker=str(marker)))
+    daemon.add_pool("www", {"app": "deployed:application", "pm.max_children": 2})
+    daemon.start()
+    first, second = daemon.engage(2)
+    marker.touch()
+    daemon.expect(r"child \d+ exited on signal 9")
+    os.kill(first, signal.SIGKILL)
+    (unborn,) = daemon.gate.wait_inside()
+    write_site(daemon, "two")
+    waiting = Question(daemon, Verb.RELOAD)
+    wait_exit(second)
+    daemon.engage(2)  # the new ones serve, all that are wanted
+    assert report(daemon).state == "reloading"
+    daemon.gate.release()
+    assert waiting.answer().code == 0
+    assert version(daemon) == "two"
+    daemon.wait_log(rf"child {unborn} started(.|\n)*reloaded, generation 2 serves")
 
 
 def test_an_idle_kept_connection_does_not_hold_it_up(daemon: Daemon) -> None:

@@ -8,12 +8,12 @@ import stat
 import subprocess
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
+from tests.harness.family import children, title_of
 from tests.harness.fcgi_client import Connection, get_parameters, request_bytes
 from tests.harness.sockets import free_port, listening, listening_unix, port_of
-from tests.harness.waits import title_of, wait_exit
+from tests.harness.waits import wait_exit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,10 +31,9 @@ def test_the_process_tree(daemon: Daemon) -> None:
     assert title_of(daemon.pid) == f"pyfpm: master process ({daemon.config})"
     assert len(daemon.workers("www")) == 3
     assert len(daemon.workers("shop")) == 1
-    children = [child.pid for child in psutil.Process(daemon.pid).children()]
     # Templates too, and nobody below: every worker is the master's own child.
-    assert sorted(children) == sorted(daemon.family())
-    assert len(children) == 3 + 1 + 2
+    assert children(daemon.pid) == daemon.family()
+    assert len(daemon.family()) == 3 + 1 + 2
     for pool in ("www", "shop"):
         with open(f"/proc/{daemon.template(pool)}/comm") as short:
             assert short.read() == f"pyfpm: pool {pool} template"[:15] + "\n", "what top(1) shows"

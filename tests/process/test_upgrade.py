@@ -13,9 +13,10 @@ import pytest
 
 from pyfpm.master.upgrade import TOLERANT
 from pyfpm.messages import Verb
+from tests.harness.family import title_of
 from tests.harness.load import Load
 from tests.harness.reloads import Question, ask, in_hand, reload, report, version, write_site
-from tests.harness.waits import Watched, title_of
+from tests.harness.waits import Watched
 
 if TYPE_CHECKING:
     from pathlib import Path
