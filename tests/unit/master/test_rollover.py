@@ -57,7 +57,7 @@ class Played:
     def idle(self) -> list[tuple[float, int]]:
         return [(0.0, child) for child in self.staying()]
 
-    def has_idle(self) -> bool:
+    def may_accept(self) -> bool:
         return self.ready > 0 or self.lingering
 
     def dismiss(self, children: Iterable[int], _now: float) -> None:
