@@ -134,9 +134,9 @@ class Generation:
         """(idle since, worker) of those that stay, the longest idle first."""
         return sorted(
             (
-                (self.scoreboard.read(child.slot).since / 1e9, child)
+                ((last.since + last.duration) / 1e9, child)  # when its last request ended
                 for child in self.staying()
-                if child.ready and self.scoreboard.stage(child.slot) == IDLE
+                if child.ready and (last := self.scoreboard.read(child.slot)).stage == IDLE
             ),
             key=lambda pair: pair[0],
         )

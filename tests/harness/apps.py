@@ -113,8 +113,10 @@ def _hold(_: Environ, start_response: Start, question: dict[str, str]) -> Iterab
     return _plain(start_response, os.getpid())
 
 
-def _block(_: Environ, start_response: Start, question: dict[str, str]) -> Iterable[bytes]:
-    """Say that we are inside, and wait to be let go; the other side is `Gate` in waits.py."""
+def _block(environ: Environ, start_response: Start, question: dict[str, str]) -> Iterable[bytes]:
+    """Say that we are inside, and wait to be let go; the other side is `Gate` in waits.py, or `Daemon.engage`."""
+    if "at" in question and "pyfpm.deadline" in environ:
+        environ["pyfpm.deadline"].extend(60)
     enter_and_wait(question.get("at", ""))
     return _plain(start_response, os.getpid())
 

@@ -142,11 +142,13 @@ class Daemon:
         self._forgiving = True
 
     def write_app(self, name: str, source: str) -> None:
-        """A module beside apps.py."""
+        """A module beside apps.py; whoever imports it meanwhile gets the old one or the new one, and no half of it."""
         path = self.app_folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(source)
-        path.chmod(0o644)
+        draft = path.with_name(f"{path.name}.new")
+        draft.write_text(source)
+        draft.chmod(0o644)
+        draft.rename(path)
         # The time in the bytecode's header has whole seconds: a module that a test rewrites must not be an old one.
         shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
 
@@ -319,7 +321,10 @@ class Daemon:
         return [pid for pid in self.family() if title_of(pid) == f"pyfpm: pool {pool}"]
 
     def engage(self, count: int, pool: str = "www") -> list[int]:
-        """Wait until so many workers serve at the same time, all of which have answered a request then; their pids."""
+        """Wait until so many workers serve at the same time; their pids. Each has answered a request, and is idle.
+
+        All wait for the last one to be born, however long that takes: `request_terminate_timeout` is extended for that.
+        """
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(Connection(self.address(pool))) for _ in range(count)]
             for client in clients:
@@ -328,6 +333,7 @@ class Daemon:
             self._meeting.release(count)
             for client in clients:
                 assert client.receive().status == 200
+                assert client.socket.recv(1) == b"", "it is idle before it closes"
         return pids
 
     def template(self, pool: str = "www") -> int:

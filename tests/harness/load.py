@@ -6,7 +6,6 @@ Fails by: WaitTimeout; what goes wrong with a request is counted, not raised.
 
 from __future__ import annotations
 
-import itertools
 import threading
 from typing import TYPE_CHECKING
 
@@ -21,16 +20,17 @@ class Load:
     """A context: inside it the clients run, each request on a connection of its own.
 
     `answered` has (number, body) of every request that got a whole answer with status 200, `lost` has (number, what
-    happened) of those that were sent and got none. `refused` counts the times that nobody listened.
+    happened) of those that were sent and got none. `refused` counts the times that nobody listened. `begun` is the
+    number of the last one that a client has set about.
     """
 
     def __init__(self, address: Address, path: str = "/pid", clients: int = 4) -> None:
         self.answered: list[tuple[int, bytes]] = []
         self.lost: list[tuple[int, str]] = []
         self.refused = 0
+        self.begun = 0
         self._address = address
         self._path = path
-        self._numbers = itertools.count(1)
         self._news = threading.Condition()
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(clients)]
@@ -58,7 +58,8 @@ class Load:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            number = next(self._numbers)
+            with self._news:
+                self.begun = number = self.begun + 1
             try:
                 connection = Connection(self._address)
             except OSError:

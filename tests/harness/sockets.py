@@ -35,7 +35,17 @@ def port_of(sock: socket.socket) -> int:
     return port
 
 
+_kept: list[socket.socket] = []
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody uses now: for tests of binding itself. All others hand a listening socket over."""
-    with listening(host) as probe:
-        return port_of(probe)
+    """A port for tests of binding itself. All others hand a listening socket over.
+
+    It stays bound until the tests end, without listening: the kernel gives it to nobody who has no wish for this very
+    port, and lets those share it who have, as long as both have set SO_REUSEADDR.
+    """
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind((host, 0))
+    _kept.append(made)
+    return port_of(made)

@@ -52,6 +52,13 @@ def wait_readable(descriptor: int, deadline: Deadline) -> None:
         pass
 
 
+def wait_for(what: Callable[[], object], awaited: str) -> None:
+    """Ask until it is so: for what only /proc or a page shows, of which there is no event."""
+    deadline = Deadline(PATIENCE, awaited)
+    while not what():
+        deadline.left()
+
+
 # ── how long something took ─────────────────────────────────────────────────────────────────────────────────────────
 
 

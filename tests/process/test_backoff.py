@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,17 +33,18 @@ def test_what_dies_young_is_not_replaced_hundreds_of_times(daemon: Daemon, sourc
     daemon.write_app("young.py", source)
     daemon.add_pool("www")
     daemon.add_pool("shop", {"app": "young:application", "preload": preload, "pm.max_children": 3})
-    daemon.expect("this pool does not serve yet")
+    daemon.expect("this pool does not serve yet|cannot serve for 10 seconds")
     daemon.expect(rf"\[pool shop\] {who} \d+ exited with code 3|the pool does not serve: ")
     daemon.start()
     daemon.wait_log(rf"ERROR: .*\[pool shop\] {who} \d+ exited with code 3")
     daemon.wait_log(TWICE)
-    clock = Stopwatch()
     deaths = rf"\[pool shop\] {who} \d+ exited with code 3"
-    daemon.log.wait(rf"(?s)({deaths}.*){{7}}", seconds=10)
-    # Three at the most, one at once, and then one or two after 0.1 seconds, after 0.2, after 0.4.
-    assert clock.elapsed > 0.2
+    daemon.log.wait(rf"(?s)({deaths}.*){{7}}")
     text = daemon.log.read()
+    # Three at the most, one at once, and then one or two after 0.1 seconds, after 0.2, after 0.4.
+    stamps = re.findall(rf"(?m)^\[(.*?)\] .*{deaths}", text)
+    first, seventh = (datetime.strptime(stamps[at], "%d-%b-%Y %H:%M:%S.%f") for at in (0, 6))
+    assert (seventh - first).total_seconds() > 0.2
     assert len(re.findall(rf"ERROR: .*{deaths}", text)) == 1, "once, not a line each"
     assert len(re.findall(TWICE, text)) == 1
     assert len(re.findall("pool does not serve", text)) == 1
@@ -88,7 +90,7 @@ def test_a_pool_that_recovers_says_so_and_starts_afresh(daemon: Daemon) -> None:
     daemon.write_app("shop.py", DIES_AT_IMPORT)
     daemon.add_pool("www")
     daemon.add_pool("shop", {"app": "shop:application"})
-    daemon.expect("this pool does not serve yet")
+    daemon.expect("this pool does not serve yet|cannot serve for 10 seconds")
     daemon.expect("template .* exited with code 3")
     daemon.start()
     daemon.wait_log(TWICE)
@@ -106,7 +108,7 @@ def test_poisoned_requests_do_not_put_a_pool_out_of_service(daemon: Daemon) -> N
     for _ in range(10):
         assert daemon.get("/kill", f"signal={signal.SIGSEGV.value}").ended is None
     assert daemon.get("/pid").status == 200
-    assert clock.fair < 3
+    assert clock.fair < 10, "with pauses it would be half a minute"
     assert "failed twice" not in daemon.log.read()
 
 
@@ -119,14 +121,14 @@ HANGS += "from apps import application\n"
 @pytest.mark.parametrize(
     ("preload", "words"),
     [
-        ("yes", r"ERROR: \[pool shop\] template \d+ was not ready within 0\.5 s"),
-        ("no", r"ERROR: \[pool shop\] child \d+ was not ready within 0\.5 s"),
+        ("yes", r"ERROR: \[pool shop\] template \d+ was not ready within 3 s"),
+        ("no", r"ERROR: \[pool shop\] child \d+ was not ready within 3 s"),
     ],
 )
 def test_a_hanging_import_is_given_up(daemon: Daemon, preload: str, words: str) -> None:
     daemon.write_app("hangs.py", HANGS)
     daemon.add_pool("www")
-    daemon.add_pool("shop", {"app": "hangs:application", "preload": preload, "spawn_timeout": "0.5s"})
+    daemon.add_pool("shop", {"app": "hangs:application", "preload": preload, "spawn_timeout": "3s"})
     daemon.expect("this pool does not serve yet")
     daemon.expect(TWICE)
     daemon.launch()
@@ -147,12 +149,12 @@ def test_a_start_whose_only_pool_hangs_fails_in_time(daemon: Daemon) -> None:
     assert done.returncode == 70
     assert "was not ready within 0.5 s" in done.stderr
     daemon.wait_log("not ready within")
-    assert clock.fair < 5
+    assert clock.fair < 10
 
 
 def test_a_stopped_template_is_replaced(daemon: Daemon) -> None:
     """SIGSTOP, a debugger, a disk that hangs: a template that does not fork is of no use."""
-    daemon.add_pool("www", {"pm.max_children": 2, "spawn_timeout": "0.5s"})
+    daemon.add_pool("www", {"pm.max_children": 2, "spawn_timeout": "3s"})
     daemon.start()
     (victim, other) = daemon.engage(2)
     template = daemon.template()
@@ -165,12 +167,12 @@ def test_a_stopped_template_is_replaced(daemon: Daemon) -> None:
 
 
 def test_a_worker_that_blocks_in_a_request_is_not_taken_for_late(daemon: Daemon) -> None:
-    daemon.add_pool("www", {"spawn_timeout": "0.3s"})
+    daemon.add_pool("www", {"spawn_timeout": "2s"})
     daemon.start()
     with Connection(daemon.address()) as client:
         client.send(request_bytes(get_parameters("/block")))
         (pid,) = daemon.gate.wait_inside()
-        with pytest.raises(AssertionError, match="not in 1 seconds"):
-            daemon.log.wait(str(pid), seconds=1)
+        with pytest.raises(AssertionError, match="not in 4 seconds"):
+            daemon.log.wait(str(pid), seconds=4)
         daemon.gate.release()
         assert int(client.receive().body) == pid

@@ -23,11 +23,11 @@ from tests.harness.fcgi_client import Connection, get_parameters, request, reque
 from tests.harness.interpreters import AS_ROOT, POOL_USER
 from tests.harness.nginx import fresh_nginx
 from tests.harness.sockets import listening, port_of
-from tests.harness.waits import PATIENCE, Deadline, watching
+from tests.harness.waits import PATIENCE, wait_for, watching
 from tests.unit.status.boards import seat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.harness.daemon import Daemon
     from tests.harness.fcgi_client import Address
@@ -70,13 +70,6 @@ def site(stage: Stage) -> Iterator[tuple[Daemon, Address]]:
 def status(address: Address, target: str = "/?json&full") -> dict[str, object]:
     found: dict[str, object] = json.loads(http_client.get(address, target).body)
     return found
-
-
-def wait_for(what: Callable[[], object], awaited: str) -> None:
-    """What the master tells the monitor with its next turn is asked for until it is there."""
-    deadline = Deadline(PATIENCE, awaited)
-    while not what():
-        deadline.left()
 
 
 def wait_monitor(daemon: Daemon, before: int = 0) -> int:
@@ -438,7 +431,7 @@ def test_what_is_gone_is_not_counted_as_idle(daemon: Daemon) -> None:
     """After an upgrade in which the old workers go later than the new ones come, and nobody asks for anything."""
     watched_pool(daemon, pm__max_children=3)
     daemon.start()
-    first = daemon.workers()
+    first = daemon.engage(3)
     with watching(*first) as processes:
         assert daemon.run("upgrade").returncode == 0
         for process in processes:

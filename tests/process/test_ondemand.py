@@ -38,7 +38,7 @@ def test_a_burst_gets_as_many_workers(daemon: Daemon) -> None:
     clock = Stopwatch()
     with in_hand(daemon, 20):
         pids = daemon.gate.wait_inside(20)
-        assert clock.fair < 1
+        assert clock.fair < 4, "twenty ticks would be twenty seconds"
         assert len(set(pids)) == 20
         daemon.gate.release(20)
 
@@ -72,23 +72,23 @@ def test_the_idle_leave_after_their_time(daemon: Daemon) -> None:
     daemon.start()
     with in_hand(daemon, 4) as clients:
         pids = daemon.gate.wait_inside(4)
-        daemon.gate.release(4)
-        for client in clients:
-            client.receive()
-    clock = Stopwatch()
-    with watching(*pids) as processes:
-        for process in processes:
-            process.wait_exit(5)
-    assert clock.elapsed > 0.3
-    assert clock.fair < 3
+        with watching(*pids) as processes:
+            clock = Stopwatch()
+            daemon.gate.release(4)
+            for client in clients:
+                client.receive()
+            for process in processes:
+                process.wait_exit()
+    assert clock.elapsed > 0.5
+    assert clock.fair < 5
     assert daemon.get("/pid").status == 200
 
 
 def test_who_is_asked_all_the_time_stays(daemon: Daemon) -> None:
-    add_ondemand(daemon, 1, more={"pm.process_idle_timeout": "1s"})
+    add_ondemand(daemon, 1, more={"pm.process_idle_timeout": "2s"})
     daemon.start()
     with Load(daemon.address(), clients=1) as load:
-        end = time.monotonic() + 2.5
+        end = time.monotonic() + 4.5
         while time.monotonic() < end:
             load.wait_answers(20)
     assert len({pid for _, pid in load.answered}) == 1
@@ -112,25 +112,20 @@ def test_a_pool_that_nobody_visits_gives_up_its_template_too(daemon: Daemon) -> 
     add_ondemand(daemon, more={"pm.process_idle_timeout": "0.2s", "pm.template_idle_timeout": "0.3s"})
     daemon.set_global({"log_level": "debug"})
     daemon.start()
-    for _ in range(2):
-        template = daemon.template()
-        assert daemon.get("/pid").status == 200
-        with watching(template) as (process,):
-            process.wait_exit(5)
-        wait_report(daemon, lambda now: now.total == 0)
-        assert daemon.family() == []
-        assert report(daemon).state == "serving", "it answers whoever comes"
+    for _ in range(3):
         clock = Stopwatch()
         assert daemon.get("/pid").status == 200
-        assert clock.fair < 3
+        assert clock.fair < 5
+        now = wait_report(daemon, lambda now: now.total == 0 and now.template_pid is None)
+        assert now.state == "serving", "it answers whoever comes"
+        assert daemon.family() == []
     assert "ERROR" not in daemon.log.read()
 
 
 def test_a_template_that_is_given_up_is_there_for_a_burst(daemon: Daemon) -> None:
     add_ondemand(daemon, 8, more={"pm.template_idle_timeout": "0.2s"})
     daemon.start()
-    with watching(daemon.template()) as (process,):
-        process.wait_exit(5)
+    wait_report(daemon, lambda now: now.template == "none")
     with in_hand(daemon, 8):
         daemon.gate.wait_inside(8)
         daemon.gate.release(8)

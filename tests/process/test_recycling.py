@@ -88,7 +88,7 @@ def test_at_max_lifetime(daemon: Daemon) -> None:
     first = [Watched(pid) for pid in daemon.engage(2)]
     with Load(daemon.address(), clients=2) as load:
         for process in first:
-            process.wait_exit(5)
+            process.wait_exit()
             process.close()
     assert (load.lost, load.refused) == ([], 0)
     daemon.wait_log(r"NOTICE: \[pool www\] child \d+ is recycled after \d seconds \(pm\.max_lifetime\)")

@@ -147,7 +147,7 @@ def test_a_pool_in_trouble_is_tried_again_at_once(daemon: Daemon) -> None:
     clock = Stopwatch()
     assert reload(daemon).code == 0
     assert version(daemon) == "two"
-    assert clock.fair < 3
+    assert clock.fair < 10
     daemon.expect("reload refused")
 
 
@@ -254,8 +254,10 @@ def test_no_request_is_lost_under_load_and_no_more_workers_than_allowed(daemon: 
         for number in range(4):
             write_site(daemon, str(number))
             assert reload(daemon, "www").code == 0
+            begun = load.begun
             load.wait_answers(20)
-            assert load.answered[-1][1] == str(number).encode()
+            # Those that an old worker had in hand may come out late; whoever comes now has the new code.
+            assert {body for one, body in load.answered if one > begun} == {str(number).encode()}
     assert (load.lost, load.refused) == ([], 0)
     assert len(count.seen) == 5 * 4
     # Four, and one more by reload_surge; four may be finishing a request of theirs meanwhile.
@@ -365,20 +367,22 @@ def test_an_idle_kept_connection_does_not_hold_it_up(daemon: Daemon) -> None:
         process = Watched(old)
         write_site(daemon, "two")
         assert reload(daemon).code == 0
-        process.wait_exit(2)
+        process.wait_exit()
         process.close()
         assert client.socket.recv(1) == b""
 
 
 def test_a_request_in_hand_has_its_limit(daemon: Daemon) -> None:
-    daemon.set_global({"process_control_timeout": "0.5s"})
+    daemon.set_global({"process_control_timeout": "1.5s"})
     serve_site(daemon, 1)
     with in_hand(daemon) as (client,):
         (old,) = daemon.gate.wait_inside()
         process = Watched(old)
-        assert reload(daemon, "www").code == 0
         daemon.expect(r"child \d+ exited on signal 15")
-        assert process.wait_exit(3) > 0.3
+        clock = Stopwatch()
+        assert reload(daemon, "www").code == 0
+        process.wait_exit()
+        assert clock.elapsed > 1.5
         process.close()
         assert client.receive().ended is None
 

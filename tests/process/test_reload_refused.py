@@ -326,7 +326,7 @@ def test_a_stop_while_a_refused_import_still_hangs(daemon: Daemon) -> None:
     write_site(daemon, "two", HANGS)
     daemon.expect("no worker was ready|reload refused")
     assert reload(daemon).code == 1
-    assert daemon.stop(signal.SIGQUIT, 5) == 0
+    assert daemon.stop(signal.SIGQUIT) == 0
 
 
 def test_a_port_that_is_free_again(daemon: Daemon) -> None:

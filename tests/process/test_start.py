@@ -90,7 +90,7 @@ def test_a_broken_pool_is_named_and_served_once_it_is_repaired(daemon: Daemon) -
         assert named in done.stderr
     daemon.wait_log(r"ERROR: \[pool shop\] cannot load shop:application")
     daemon.wait_log(r"WARNING: \[pool shop\] this pool does not serve yet, it is tried again")
-    daemon.expect("failed twice in a row")
+    daemon.expect("failed twice in a row|cannot serve for 10 seconds")
     assert daemon.get("/pid").status == 200
     daemon.write_app("shop.py", "from apps import application\n")
     daemon.wait_log(r"NOTICE: \[pool shop\] the pool serves")

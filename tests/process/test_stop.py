@@ -70,7 +70,7 @@ def test_quit_has_its_limit(daemon: Daemon) -> None:
         assert daemon.stop(signal.SIGQUIT) == 0
         # QUIT, TERM after the timeout, KILL a second later.
         assert clock.elapsed > 1.9
-        assert clock.fair < 3
+        assert clock.fair < 5
         assert client.receive().ended is None
 
 
@@ -82,7 +82,7 @@ def test_term_cuts_off_what_is_in_hand(daemon: Daemon) -> None:
         daemon.gate.wait_inside()
         clock = Stopwatch()
         assert daemon.stop(signal.SIGTERM) == 0
-        assert clock.fair < 1
+        assert clock.fair < 5, "it does not wait for process_control_timeout"
         assert not any(process.is_alive() for process in processes)
         assert client.receive().ended is None
     daemon.wait_log(r"NOTICE: Terminating \.\.\.")
@@ -105,7 +105,7 @@ def test_term_is_over_within_the_timeout_whatever_the_application_does(daemon: D
     with watching(*daemon.family()) as processes:
         clock = Stopwatch()
         assert daemon.stop(signal.SIGTERM) == 0
-        assert clock.fair < 2
+        assert clock.fair < 4
         assert not any(process.is_alive() for process in processes)
 
 
@@ -128,11 +128,13 @@ def test_ctrl_c(daemon: Daemon) -> None:
     ],
 )
 def test_a_stronger_wish_overrides(daemon: Daemon, signals: tuple[signal.Signals, ...], words: list[str]) -> None:
-    daemon.set_global({"process_control_timeout": "2s"})
+    path = "/deaf" if signals[0] is signal.SIGTERM else "/block"
+    if path == "/deaf":
+        daemon.set_global({"process_control_timeout": "2s"})
     daemon.add_pool()
     daemon.start()
     with Connection(daemon.address()) as client:
-        client.send(request_bytes(get_parameters("/deaf" if signals[0] is signal.SIGTERM else "/block")))
+        client.send(request_bytes(get_parameters(path)))
         daemon.gate.wait_inside()
         daemon.expect(r"exited on signal (9|15) .*, in the middle of")
         for number in signals:
@@ -152,4 +154,4 @@ def test_quit_while_the_application_is_imported(daemon: Daemon) -> None:
     daemon.gate.wait_inside()
     clock = Stopwatch()
     assert daemon.stop(signal.SIGQUIT) == 0
-    assert clock.fair < 2
+    assert clock.fair < 5, "it does not wait for process_control_timeout"

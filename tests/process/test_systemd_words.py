@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tests.harness.reloads import reload, wait_report, write_site
+from tests.harness.waits import PATIENCE
 
 if TYPE_CHECKING:
     from tests.harness.daemon import Daemon
@@ -62,8 +63,8 @@ def test_a_refused_reload_ends_with_ready_too_and_says_so(daemon: Daemon) -> Non
 
 def test_by_signal_too(served: Daemon) -> None:
     served.send_signal(signal.SIGHUP)
-    served.notices.wait("RELOADING=1", 5)
-    served.notices.wait("READY=1", 5)
+    served.notices.wait("RELOADING=1", PATIENCE)
+    served.notices.wait("READY=1", PATIENCE)
 
 
 def test_a_pool_that_fails_is_in_the_status(daemon: Daemon) -> None:

@@ -16,7 +16,7 @@ from pyfpm.messages import Verb
 from tests.harness.family import title_of
 from tests.harness.load import Load
 from tests.harness.reloads import Question, ask, in_hand, reload, report, version, write_site
-from tests.harness.waits import Watched
+from tests.harness.waits import Watched, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +54,7 @@ def test_the_same_pid_and_nobody_refused_under_load(daemon: Daemon) -> None:
     assert title_of(daemon.pid).startswith("pyfpm: master process")
     assert not set(before) & set(daemon.engage(3))
     assert daemon.get("/pid", pool="shop").status == 200
-    assert len(daemon.workers()) == 3
+    wait_for(lambda: len(daemon.workers()) == 3, "the end of those of the image before")
 
 
 def test_requests_in_hand_are_finished_by_the_workers_of_the_old_image(daemon: Daemon) -> None:
@@ -335,8 +335,7 @@ def test_while_workers_come_and_go(daemon: Daemon) -> None:
             upgrade(daemon)
             load.wait_answers(20)
     assert (load.lost, load.refused) == ([], 0)
-    known = report(daemon)
-    assert len(daemon.workers()) <= known.total + 1
+    wait_for(lambda: len(daemon.workers()) == report(daemon).total, "that the master knows all that there are")
     daemon.send_signal(signal.SIGQUIT)
     assert daemon.wait_exit() == 0
 
