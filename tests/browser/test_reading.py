@@ -168,7 +168,7 @@ def test_a_thousand_workers(browser: Browser) -> None:
         assert browser.ask(TIMES) == 1000
         took = browser.ask("(() => { const t = performance.now(); document.querySelector('thead button').click();"
                            " return performance.now() - t })()")  # fmt: skip
-        assert took < 1000  # milliseconds; it is a tenth of that, on a machine that does nothing else
+        assert took < 3000  # milliseconds; it is a hundred, on a machine that does nothing else
         wait_for_the_next_look(browser)
         assert browser.ask("document.querySelector('.workers tbody th').innerText") == "21840"
     crowd.board.close()

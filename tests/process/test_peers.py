@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LIMIT = 0.3
 TICK = 1.0  # the master looks once a second at those who have not said a word
 LINGER = 2.0
-SLACK = 0.7
+SLACK = 1.5  # less than LINGER
 
 
 @pytest.fixture(scope="module")

@@ -103,8 +103,8 @@ def test_where_there_is_room_the_replacement_is_ready_first(daemon: Daemon) -> N
     settings = {"app": "deployed:application", "preload": "no", "pm.max_requests": 2}
     daemon.add_pool("www", {"pm": "dynamic", "pm.max_children": 3, **spares, **settings})
     daemon.start()
-    first = Watched(int(daemon.get("/pid").body))
     late.touch()
+    first = Watched(int(daemon.get("/pid").body))
     assert version(daemon) == "one"
     # One, or two when the spare that a request takes is wanted back at once.
     (second,) = daemon.gate.wait_inside(1)
