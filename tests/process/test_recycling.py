@@ -10,7 +10,7 @@ import pytest
 from tests.harness.fcgi_client import Connection, get_parameters
 from tests.harness.load import Load
 from tests.harness.reloads import memory_of, report, version, wait_report, write_site
-from tests.harness.waits import Watched
+from tests.harness.waits import Watched, wait_for
 
 if TYPE_CHECKING:
     from tests.harness.daemon import Daemon
@@ -125,5 +125,5 @@ def test_no_request_is_lost_under_load(daemon: Daemon, children: int) -> None:
     daemon.start()
     with Load(daemon.address(), clients=4) as load:
         load.wait_answers(200)
+        wait_for(lambda: len({pid for _, pid in load.answered}) > children + 2, "workers after workers")
     assert (load.lost, load.refused) == ([], 0)
-    assert len({pid for _, pid in load.answered}) > children + 2
