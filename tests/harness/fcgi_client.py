@@ -12,6 +12,8 @@ import socket
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.harness.waits import PATIENCE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -176,7 +178,7 @@ def answer(found: Output) -> Answer:
 class Connection:
     """A connection to a pool, for one request after the other."""
 
-    def __init__(self, address: Address, timeout: float = 20.0) -> None:
+    def __init__(self, address: Address, timeout: float = PATIENCE) -> None:
         family = (
             socket.AF_UNIX if isinstance(address, str) else socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         )

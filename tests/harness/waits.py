@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-PATIENCE = 20.0  # seconds; only a defect takes that long, so it costs nothing to be generous
+PATIENCE = 40.0  # seconds; only a defect takes that long, so it costs nothing to be generous
 PAUSE = 0.02  # seconds
 
 
