@@ -66,7 +66,7 @@ def test_an_entry_has_php_fpms_form_and_more(daemon: Daemon, slow_log: Followed)
     assert "client = 203.0.113.7\n" in text
     age = re.search(r"^age = (.*)$", text, re.MULTILINE)
     assert age is not None
-    assert 0.2 <= float(age[1]) < 0.3 + clock.lost, "exact to a tenth of a second"
+    assert 0.2 <= float(age[1]) < 0.6 + clock.lost, "not only with the next tick, which is a second long"
     assert re.search(rf"\n\[0x[0-9a-f]{{16}}\] do_sleep\(\) .*/stuck\.py:{line_of('sleep')}\n", text)
     assert "pyfpm/" not in text, "the calls of pyfpm itself say nothing"
 

@@ -40,7 +40,7 @@ def test_the_client_gets_504_and_the_worker_lives(daemon: Daemon, marks: Path, w
     answer = daemon.get("/" + where)
     assert (answer.status, answer.body) == (504, b"Gateway Timeout\n")
     found = daemon.wait_log(OVER.format(r"\d+", "/" + where))
-    assert LIMIT <= float(found[1]) < LIMIT + 0.1 + clock.lost, "exact to a tenth of a second"
+    assert LIMIT <= float(found[1]) < LIMIT + 0.5 + clock.lost, "not only with the next tick, which is a second long"
     daemon.wait_log(rf"WARNING: \[pool www\]   \[0x[0-9a-f]{{16}}\] do_{where}\(\) .*stuck\.py:{line_of(where)}")
     expect_end(daemon)
     assert set(daemon.engage(2)) == pids
