@@ -18,12 +18,12 @@ import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyfpm import kernel
-from tests.harness.family import children, descendants, is_zombie, title_of
+from tests.harness.family import children, descendants, title_of
 from tests.harness.fcgi_client import Connection, get_parameters, request, request_bytes
 from tests.harness.interpreters import AS_ROOT, POOL_USER, usual
 from tests.harness.sockets import listening, port_of
 from tests.harness.stage import CHECKOUT
-from tests.harness.waits import PATIENCE, Followed, Gate, Notices, Watched
+from tests.harness.waits import PATIENCE, Followed, Gate, Notices, Watched, watching
 
 if TYPE_CHECKING:
     import socket
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 Settings = dict[str, object]
 MOST_SHOWN = 60  # lines of a log, when a test has failed
+DYING = 5.0  # seconds that a process may take to end after it was killed
 
 APPS = CHECKOUT / "tests" / "harness" / "apps.py"
 _LINE = re.compile(r"\[[^]]+\] (?P<level>[A-Z]+): (?:pid \d+, )?(?P<text>.*)")
@@ -387,16 +388,19 @@ class Daemon:
             self.wait_exit()
 
     def _find_strays(self) -> list[str]:
-        """Processes that are our children now because nobody else took care of them."""
+        """Processes that are our children now because nobody else took care of them.
+
+        Those that the kernel kills with the master (who weighs its workers, who checks a configuration) are dying now.
+        """
         known = self._before | {daemon.pid for daemon in Daemon.living}
         faults = []
-        for pid in children(os.getpid()):
-            if pid in known:
-                continue
-            if not is_zombie(pid):
-                if not self._forgiving:
-                    faults.append(f"left alive: {pid} {title_of(pid)}")
-                os.kill(pid, signal.SIGKILL)
+        for pid in sorted({*children(os.getpid())} - known):
+            with watching(pid) as processes:
+                for process in processes:
+                    if not process.ends_within(0.0 if self._forgiving else DYING):
+                        if not self._forgiving:
+                            faults.append(f"left alive: {pid} {title_of(pid)}")
+                        os.kill(pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
         return faults

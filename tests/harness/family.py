@@ -36,15 +36,6 @@ def descendants(pid: int) -> list[int]:
     return sorted(found[1:])
 
 
-def is_zombie(pid: int) -> bool:
-    """Whether it has ended and waits to be reaped; True for one that is not there at all."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b") ")[2].startswith(b"Z")
-    except OSError:
-        return True
-
-
 def title_of(pid: int) -> str:
     """What ps(1) shows; "" for a process that has ended."""
     try:

@@ -120,10 +120,13 @@ class Watched:
         wait_readable(self.pidfd, Deadline(seconds, f"the end of process {self.pid} ({title_of(self.pid)})"))
         return time.monotonic() - begun
 
-    def is_alive(self) -> bool:
+    def ends_within(self, seconds: float) -> bool:
         poll = select.poll()
         poll.register(self.pidfd, select.POLLIN)
-        return not poll.poll(0)
+        return bool(poll.poll(seconds * 1000))
+
+    def is_alive(self) -> bool:
+        return not self.ends_within(0.0)
 
     def close(self) -> None:
         os.close(self.pidfd)
