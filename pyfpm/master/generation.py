@@ -130,6 +130,11 @@ class Generation:
         """Whether any worker, leaving or not, can accept a connection yet: an idle one, or one that is on its way."""
         return any(not child.ready or self.scoreboard.stage(child.slot) == IDLE for child in self.children)
 
+    def about_to_go(self, since: float) -> int:
+        """How many workers have been asked to leave, since then, and have no request to finish."""
+        leaving = [child for child in self.children if child.leaving_since is not None and child.leaving_since > since]
+        return sum(not child.ready or self.scoreboard.stage(child.slot) == IDLE for child in leaving)
+
     def idle(self) -> list[tuple[float, Child]]:
         """(idle since, worker) of those that stay, the longest idle first."""
         return sorted(

@@ -70,6 +70,7 @@ class Rollover:
         staying = old.staying() + old.outlived()
         step = hand_over(
             old=len(staying),
+            leaving=old.about_to_go(now - LAST_WORDS),
             new_ready=ready,
             new_starting=census.starting,
             target=self.target,

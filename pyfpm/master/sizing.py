@@ -99,14 +99,16 @@ class HandOver:
     retire: int
 
 
-def hand_over(*, old: int, new_ready: int, new_starting: int, target: int, most: int, surge: int) -> HandOver:
+def hand_over(
+    *, old: int, leaving: int = 0, new_ready: int, new_starting: int, target: int, most: int, surge: int
+) -> HandOver:
     """Old workers leave as new ones take over, one for one; never more than `most` + `surge` at a time.
 
-    `old` are those not yet asked to leave. `target` is how many there were when the new generation proved itself, so
-    that the load finds as many as before.
+    `old` are those not yet asked to leave; `leaving` were, and have no request to finish. `target` is how many there
+    were when the new generation proved itself, so that the load finds as many as before.
     """
     new = new_ready + new_starting
-    room = most + surge - old - new
+    room = most + surge - old - leaving - new
     start = max(0, min(target - new, room))
     retire = max(0, old - max(0, target - new_ready))
     return HandOver(start, retire)

@@ -314,8 +314,11 @@ class Daemon:
         return found
 
     def family(self) -> list[int]:
-        """Every process below the master."""
-        return descendants(self.pid)
+        """Every process below the master, but for those that have its title: what it forks for a moment's work.
+
+        (It has its workers weighed, for one.) A process that has ended has no title.
+        """
+        return [pid for pid in descendants(self.pid) if title_of(pid) not in ("", title_of(self.pid))]
 
     def workers(self, pool: str = "www") -> list[int]:
         """Those that are born. The daemon is ready with one; where the number matters, `engage` them first."""

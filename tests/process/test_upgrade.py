@@ -240,7 +240,7 @@ def test_with_a_broken_configuration_the_old_image_goes_on(served: Daemon) -> No
     assert "did you mean 'pm.max_children'?" in done.stderr
     served.wait_log("upgrade refused: the new pyfpm does not start with this configuration")
     served.expect(".")
-    assert served.family() == before
+    wait_for(lambda: served.family() == before, "nobody but those of before")
     assert served.get("/pid").status == 200
     del served.pools["www"]["pm.max_childern"]
     upgrade(served)

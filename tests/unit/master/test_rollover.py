@@ -60,6 +60,9 @@ class Played:
     def may_accept(self) -> bool:
         return self.ready > 0 or self.lingering
 
+    def about_to_go(self, _since: float) -> int:
+        return int(self.lingering)
+
     def dismiss(self, children: Iterable[int], _now: float) -> None:
         self.ready -= len(list(children))
 

@@ -140,6 +140,7 @@ def test_a_hand_over_ends_and_never_has_too_many(most: int, surge: int, old: int
 
 def test_a_hand_over_one_for_one() -> None:
     assert hand_over(old=4, new_ready=1, new_starting=0, target=4, most=4, surge=1).retire == 1
+    assert hand_over(old=3, leaving=1, new_ready=1, new_starting=0, target=4, most=4, surge=1).start == 0
     assert hand_over(old=3, new_ready=1, new_starting=0, target=4, most=4, surge=1).start == 1
     assert hand_over(old=0, new_ready=1, new_starting=0, target=1, most=4, surge=1).retire == 0
 
