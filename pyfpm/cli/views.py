@@ -105,7 +105,7 @@ def memory(options: Options, pools: tuple[str, ...], as_json: bool) -> int:
 
 def _with_pss(weight: Weight, worker: WorkerReport) -> Weight:
     """The master may look where the pool's user may not."""
-    return weight if weight.pss is not None else replace(weight, pss=worker.pss)
+    return weight if weight.pss is not None else weight._replace(pss=worker.pss)
 
 
 @verb
