@@ -45,6 +45,8 @@ class SlowRequest(NamedTuple):
 
 @dataclass
 class _Thread:
+    """The calls of a thread, the most recent first. `number` is its identifier, as faulthandler has it."""
+
     number: int
     name: str
     calls: list[str]

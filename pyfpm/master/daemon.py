@@ -40,7 +40,7 @@ class Launch(NamedTuple):
     announce: Callable[[int], None]
 
 
-@dataclass
+@dataclass(eq=False)
 class Daemon:
     """The daemon as a whole. `leaving` are pools that the configuration has no more and that still finish requests.
 

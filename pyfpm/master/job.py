@@ -52,7 +52,7 @@ class Outcome(NamedTuple):
         return marked(self.text, self.code)
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """One reload. `names` are the pools it is about; none for all. `everything`: also what did not change."""
 

@@ -54,7 +54,7 @@ class Terms(NamedTuple):
         )
 
 
-@dataclass
+@dataclass(eq=False)
 class Listener:
     """A listening socket, and the file that it may have, which is ours to change and to remove unless inherited."""
 

@@ -35,7 +35,7 @@ class Doors(NamedTuple):
     give_back: Callable[[Listener], None] = Listener.close  # one for which there is no use
 
 
-@dataclass
+@dataclass(eq=False)
 class OpenedLog:
     """A pool's access log and how often it was opened: workers with another number write to a file that was rotated."""
 
@@ -50,7 +50,7 @@ class OpenedLog:
         self.file.close()
 
 
-@dataclass
+@dataclass(eq=False)
 class PoolResources:
     """What all generations of a pool share."""
 

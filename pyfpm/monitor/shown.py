@@ -39,7 +39,7 @@ class ShownBoard(NamedTuple):
     app: str
 
 
-@dataclass
+@dataclass(eq=False)
 class Shown:
     """All pools, in the order in which they came."""
 
