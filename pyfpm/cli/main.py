@@ -90,9 +90,14 @@ def command(
 
         show_info(config)
         return 0
+    # Imported when it is clear which one it is, as the verbs are: a test needs no master.
+    if test:
+        from pyfpm.cli import configtest
+
+        return configtest.test(options, shown=test > 1)
     from pyfpm.cli import daemon
 
-    return daemon.test(options, shown=test > 1) if test else daemon.run(options)
+    return daemon.run(options)
 
 
 def main() -> None:
