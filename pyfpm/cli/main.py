@@ -23,7 +23,8 @@ DEFAULT_CONFIG = "/etc/pyfpm.conf"
 # a deploy script that asks for a reload needs no master, a master no tables for terminals.
 VERBS = {
     "verbs": ("start", "stop", "quit", "restart", "reload", "logrotate", "upgrade"),
-    "views": ("status", "stack", "memory", "ping", "top"),
+    "views": ("status", "stack", "memory", "ping"),
+    "top": ("top",),
     "explain": ("explain",),
 }
 
