@@ -74,7 +74,7 @@ class Browser:
         """Ask until it is true; each asking is a round trip to another process."""
         deadline = Deadline(seconds, expression)
         while not (found := self.ask(expression)):
-            deadline.left()
+            deadline.pause()
         return found
 
     def forget(self) -> None:

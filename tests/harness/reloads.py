@@ -100,7 +100,7 @@ def wait_report(daemon: Daemon, wanted: Callable[[PoolReport], bool], pool: str 
     """Ask for the status until it is as `wanted`; there is no event for what only the master knows."""
     deadline = Deadline(PATIENCE, f"a status of pool {pool} as wanted, it is {report(daemon, pool)}")
     while not wanted(now := report(daemon, pool)):
-        deadline.left()
+        deadline.pause()
     return now
 
 
@@ -112,7 +112,7 @@ def wait_version(daemon: Daemon, wanted: str, pool: str = "www") -> None:
     """Ask until this version answers: who answered 503 in its place may do so a few times more."""
     deadline = Deadline(PATIENCE, f"version {wanted} of pool {pool}")
     while version(daemon, pool) != wanted:
-        deadline.left()
+        deadline.pause()
 
 
 @contextlib.contextmanager

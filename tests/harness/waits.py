@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATIENCE = 20.0  # seconds; only a defect takes that long, so it costs nothing to be generous
+PAUSE = 0.02  # seconds
 
 
 class WaitTimeout(AssertionError):
@@ -43,6 +44,10 @@ class Deadline:
         if left <= 0:
             raise WaitTimeout(f"not in {self._seconds:g} seconds: {self._awaited}")
         return left
+
+    def pause(self) -> None:
+        """For a loop that has to ask, as there is no event: those who are awaited need the processor, too."""
+        time.sleep(min(PAUSE, self.left()))
 
 
 def wait_readable(descriptor: int, deadline: Deadline) -> None:

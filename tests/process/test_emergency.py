@@ -160,4 +160,4 @@ def test_an_interpreter_that_vanished(daemon: Daemon) -> None:
     assert Question(daemon, Verb.RELOAD, "shop").answer().code == 0
     deadline = Deadline(PATIENCE, "an answer of the pool itself: the stand-in may take a last request of its own")
     while daemon.get("/pid", pool="shop").status != 200:
-        deadline.left()
+        deadline.pause()

@@ -40,9 +40,9 @@ def asking(daemon: Daemon, *uris: str, pool: str = "www") -> Iterator[dict[str, 
         deadline = Deadline(PATIENCE, f"workers with {uris}")
         found: dict[str, int] = {}
         while len(found) < len(uris):
-            deadline.left()
             (line,) = daemon.run("status", "--full", "--json", pool).stdout.splitlines()
             found = {one["uri"]: one["pid"] for one in json.loads(line)["workers"] if one["state"] == "Running"}
+            deadline.pause()
         try:
             yield found
         finally:

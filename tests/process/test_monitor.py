@@ -76,7 +76,7 @@ def wait_for(what: Callable[[], object], awaited: str) -> None:
     """What the master tells the monitor with its next turn is asked for until it is there."""
     deadline = Deadline(PATIENCE, awaited)
     while not what():
-        deadline.left()
+        deadline.pause()
 
 
 def wait_monitor(daemon: Daemon, before: int = 0) -> int:

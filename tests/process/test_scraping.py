@@ -199,7 +199,7 @@ class Prometheus:
         deadline = Deadline(3 * PATIENCE, f"{expression} in Prometheus")
         while not (found := self.query(expression)):
             assert self._process.poll() is None, self._log.read_text()
-            deadline.left()
+            deadline.pause()
         return found
 
     def close(self) -> None:
