@@ -50,7 +50,7 @@ class OpenedLog:
         self.file.close()
 
 
-@dataclass(eq=False)
+@dataclass
 class PoolResources:
     """What all generations of a pool share."""
 
