@@ -13,8 +13,7 @@ import select
 import signal
 import socket
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyfpm import messages, packets
 from pyfpm.config.load import control_path, read_whereabouts
@@ -35,8 +34,7 @@ CONNECT_TIMEOUT = 10  # seconds; a master that lives takes whoever comes at its 
 LAST_MOMENTS = 30.0  # seconds between the master's last word and its end; it has buried all of its children by then
 
 
-@dataclass(frozen=True)
-class Whereabouts:
+class Whereabouts(NamedTuple):
     """Where the master of a configuration is to be found, if it runs. `reason`: why not even that is known."""
 
     pid_path: str | None

@@ -6,8 +6,7 @@ Fails by: nothing; what may not be read is "?", with the reason below.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyfpm.cli.tables import Column, lay_out
 from pyfpm.cli.units import show_bytes
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
     from pyfpm.cli.processes import Weight
 
 
-@dataclass(frozen=True)
-class Footprint:
+class Footprint(NamedTuple):
     """A process and its memory. `role` is master, template or worker."""
 
     pool: str
@@ -29,11 +27,10 @@ class Footprint:
 
     def members(self) -> dict[str, object]:
         """For JSON."""
-        return {"pid": self.pid, **asdict(self.weight), "shared": self.weight.shared}
+        return {"pid": self.pid, **self.weight._asdict(), "shared": self.weight.shared}
 
 
-@dataclass(frozen=True)
-class PoolFootprint:
+class PoolFootprint(NamedTuple):
     """A pool's template, if it has one, and its workers."""
 
     pool: str

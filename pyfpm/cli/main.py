@@ -23,7 +23,8 @@ DEFAULT_CONFIG = "/etc/pyfpm.conf"
 # a deploy script that asks for a reload needs no master, a master no tables for terminals.
 VERBS = {
     "verbs": ("start", "stop", "quit", "restart", "reload", "logrotate", "upgrade"),
-    "views": ("status", "stack", "memory", "ping", "top"),
+    "views": ("status", "stack", "memory", "ping"),
+    "top": ("top",),
     "explain": ("explain",),
 }
 
@@ -90,9 +91,14 @@ def command(
 
         show_info(config)
         return 0
+    # Imported when it is clear which one it is, as the verbs are: a test needs no master.
+    if test:
+        from pyfpm.cli import configtest
+
+        return configtest.test(options, shown=test > 1)
     from pyfpm.cli import daemon
 
-    return daemon.test(options, shown=test > 1) if test else daemon.run(options)
+    return daemon.run(options)
 
 
 def main() -> None:

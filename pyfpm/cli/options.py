@@ -6,11 +6,10 @@ Fails by: nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """The options that stand before a verb. `daemonize`: None if neither -D nor -F was given."""
 
     config: str
@@ -21,4 +20,4 @@ class Options:
     allow_root: bool
 
     def in_background(self) -> Options:
-        return replace(self, daemonize=True)
+        return self._replace(daemonize=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pyfpm.cli.processes import Stat
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 _HELD = {"T": "stopped", "t": "traced", "D": "disk"}
 
 
-@dataclass(frozen=True)
-class Pool:
+class Pool(NamedTuple):
     """A pool, and how many requests a second it answers."""
 
     report: PoolReport
@@ -31,8 +30,7 @@ class Pool:
         return bool(self.report.trouble) or self.report.busy >= self.report.max or bool(self.report.queue)
 
 
-@dataclass(frozen=True)
-class Worker:
+class Worker(NamedTuple):
     """A worker, and what the kernel tells of it: its share of a processor, what it is held by, what it has resident."""
 
     report: WorkerReport

@@ -7,7 +7,7 @@ Fails by: nothing; what cannot be read is None, and `Weight.reason` says why.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -15,8 +15,7 @@ GONE = "it has gone"
 NOT_ALLOWED = "only root may look, and its own user where process.dumpable is set"
 
 
-@dataclass(frozen=True)
-class Stat:
+class Stat(NamedTuple):
     """Of /proc/PID/stat. `state` is a letter, see proc_pid_stat(5)."""
 
     state: str
@@ -36,8 +35,7 @@ def read_stat(pid: int) -> Stat | None:
         return None
 
 
-@dataclass(frozen=True)
-class Weight:
+class Weight(NamedTuple):
     """The memory of a process in bytes. `pss`: what is shared counts in parts. `private`: nobody else has it."""
 
     rss: int | None = None

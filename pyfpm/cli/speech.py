@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import click
 
@@ -67,8 +67,7 @@ def deaf(master: Master, where: Whereabouts) -> str:
     return f"the master, pid {master.pid}, has no control socket{place}"
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What the master, whose pid it is, has answered: lines, and a last word."""
 
     pid: int

@@ -7,8 +7,7 @@ Fails by: nothing. Whatever stands in a cell is made fit for a terminal here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from pyfpm.cli.units import fit, width_of
 from pyfpm.status.reports import printable
@@ -17,8 +16,7 @@ _GAP = 2
 Row = TypeVar("Row")
 
 
-@dataclass(frozen=True)
-class Column(Generic[Row]):
+class Column(NamedTuple, Generic[Row]):
     """A head and what stands below it. Where room is short, the columns of the highest `rank` go first.
 
     `least` cells are its own, so that a table that is drawn again and again stands still; of the last column only if it

@@ -1,4 +1,4 @@
-"""`pyfpm status`, `stack`, `memory`, `ping`, `top`: look at the running daemon, and change nothing.
+"""`pyfpm status`, `stack`, `memory`, `ping`: look at the running daemon, and change nothing.
 
 Runs in: an operator's shell, a health check.
 Fails by: the exit code, with the reason on stderr, as the verbs of cli/verbs.py.
@@ -6,10 +6,8 @@ Fails by: the exit code, with the reason on stderr, as the verbs of cli/verbs.py
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import click
@@ -20,9 +18,7 @@ from pyfpm.cli.overview import POOL_COLUMNS, in_full
 from pyfpm.cli.processes import Weight, read_weight, weigh
 from pyfpm.cli.speech import POOLS, ask, ask_stacks, ask_status, room, say, verb
 from pyfpm.cli.stacks import show_all
-from pyfpm.cli.steering import INTERVALS
 from pyfpm.cli.tables import lay_out
-from pyfpm.cli.watching import Watcher, print_looks
 from pyfpm.messages import Verb
 from pyfpm.status.reports import PoolReport, WorkerReport, as_json, printable
 
@@ -105,7 +101,7 @@ def memory(options: Options, pools: tuple[str, ...], as_json: bool) -> int:
 
 def _with_pss(weight: Weight, worker: WorkerReport) -> Weight:
     """The master may look where the pool's user may not."""
-    return weight if weight.pss is not None else replace(weight, pss=worker.pss)
+    return weight if weight.pss is not None else weight._replace(pss=worker.pss)
 
 
 @verb
@@ -114,36 +110,3 @@ def ping(options: Options, pools: tuple[str, ...]) -> int:
     """Find out whether the daemon answers; with POOLs, whether each of these serves. For health checks."""
     say(ask(options, Verb.PING, pools).text)
     return 0
-
-
-@verb
-@POOLS
-@click.option(
-    "--interval",
-    type=click.FloatRange(min=INTERVALS[0]),
-    default=2.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Look so often.",
-)
-@click.option("-n", "--iterations", type=click.IntRange(min=1), metavar="N", help="Look so many times, then leave.")
-@click.option("--plain", is_flag=True, help="Print text, one look after the other; so too where no terminal is.")
-def top(options: Options, pools: tuple[str, ...], interval: float, iterations: int | None, plain: bool) -> int:
-    """Watch pools and workers, live; ? shows the keys."""
-    watcher = Watcher(options, pools)
-    watcher.look()
-    if watcher.error is not None:  # wrong from the beginning: there is nothing to wait for
-        raise watcher.error
-    with contextlib.suppress(KeyboardInterrupt):
-        (print_looks if plain else _way_to_show())(watcher, interval, iterations)
-    return 0
-
-
-def _way_to_show() -> Callable[[Watcher, float, int | None], None]:
-    """On the screen if there is one."""
-    try:
-        # Late: the daemon imports this module too, and can do without a library in C.
-        from pyfpm.cli import display
-    except ImportError:  # a Python that was built without it
-        return print_looks
-    return display.show_looks if display.can_draw() else print_looks

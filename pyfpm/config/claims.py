@@ -8,10 +8,9 @@ at the same table.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from enum import Enum, auto
 from posixpath import normpath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyfpm import catalogue
 from pyfpm.config.directive import name_of
@@ -46,8 +45,7 @@ class Use(Enum):
         return self.is_log or self is Use.PID_FILE
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """One thing to be made, at a path or at a TCP address, and the directive that says so."""
 
     settings: Settings

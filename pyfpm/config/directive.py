@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,8 +33,7 @@ class Shape(Enum):
     LIST = "list"
 
 
-@dataclass(frozen=True)
-class Directive:
+class Directive(NamedTuple):
     """One row of the table. `attribute` is the field of the settings class that holds the value."""
 
     attribute: str

@@ -12,8 +12,8 @@ beside the ones they belong to.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from pyfpm.catalogue import Code
 from pyfpm.config.directive import Directive, Origin, Settings, Shape, directive, directives_of
@@ -783,16 +783,15 @@ class PoolSettings(Settings):
 
 def _plain(value: Any) -> object:
     """A value as JSON would give it back."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
+    if isinstance(value, MemoryLimit):
+        return value._asdict()
     return list(value) if isinstance(value, tuple) else value
 
 
 Remark = tuple[Code, str]  # what is odd and stops no start
 
 
-@dataclass(frozen=True)
-class Configuration:
+class Configuration(NamedTuple):
     """Everything that the files say. `base` is where relative paths begin when no prefix is given."""
 
     global_: GlobalSettings

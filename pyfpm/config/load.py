@@ -99,7 +99,7 @@ def _completed(settings: GlobalSettings, prefix: str | None, pid: str | None, *,
     return replace(settings, control=control_path(settings, settings.pid) or NOWHERE)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Reading:
     """One run through all the files."""
 

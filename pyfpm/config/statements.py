@@ -6,22 +6,20 @@ Fails by: nothing to fail at.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # INI only has text. What TOML says with a type keeps it, so that `app = 5` can be refused.
 Raw = str | int | float | bool | list[str]
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """From here on, assignments are for this pool, or for `global`."""
 
     name: str
     where: str
 
 
-@dataclass(frozen=True)
-class Assignment:
+class Assignment(NamedTuple):
     """`name = value`; `key` is what stood in brackets after the name, "" for `[]` and None without brackets."""
 
     name: str

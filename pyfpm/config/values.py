@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,8 +24,7 @@ _REAL_TIME_SIGNALS = 29  # beyond the first: Linux has 64 signals, and musl begi
 _WORDS = {"1": True, "yes": True, "true": True, "on": True, "0": False, "no": False, "false": False, "off": False}
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A type of value: how to read it, how to show it, and how to say what it may be."""
 
     read: Callable[[str], Any]
@@ -367,8 +365,7 @@ def show_duration(seconds: float) -> str:
 # ── memory ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
-class MemoryLimit:
+class MemoryLimit(NamedTuple):
     """The most memory of a process, and how it is counted; no bytes at all mean no limit."""
 
     bytes: int = 0
@@ -450,8 +447,7 @@ CLIENTS = Kind(
 # ── addresses ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
-class Address:
+class Address(NamedTuple):
     """Where a pool listens: `kind` is "unix" with a path, or "tcp" with a port and a host, "" for every interface."""
 
     kind: str

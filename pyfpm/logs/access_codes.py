@@ -97,11 +97,6 @@ def _time(code: str, pattern: str) -> Getter:
     return lambda entry: show(entry.logged)
 
 
-def _peer(entry: Entry) -> str:
-    peer = entry.peer
-    return peer[7:] if peer[:7] == "::ffff:" and "." in peer else peer
-
-
 def uri_of(environ: dict[str, object]) -> str:
     """The path as the client sent it. PHP-FPM shows the script's name and loses what follows (bug 81670)."""
     uri = environ.get("REQUEST_URI")
@@ -135,7 +130,7 @@ _PLAIN: dict[str, Getter] = {
     "q": lambda entry: entry.environ.get("QUERY_STRING") or "",
     "Q": lambda entry: "?" if entry.environ.get("QUERY_STRING") else "",
     "r": lambda entry: uri_of(entry.environ),
-    "R": _peer,
+    "R": lambda entry: entry.peer,
     "s": lambda entry: str(entry.status),
     "u": lambda entry: entry.environ.get("REMOTE_USER") or "",
 }
@@ -178,7 +173,7 @@ def json_fields() -> list[tuple[str, str, Getter]]:
         ("time", text, _iso_time()),  # when it was accepted
         ("pool", text, _PLAIN["n"]),
         ("pid", number, _PLAIN["p"]),
-        ("peer", text, _peer),  # who connected: the front server
+        ("peer", text, _PLAIN["R"]),  # who connected: the front server
         ("remote_addr", text, _text_of("REMOTE_ADDR")),  # for whom, as the front server says
         ("user", text, _PLAIN["u"]),
         ("method", text, _text_of("REQUEST_METHOD")),

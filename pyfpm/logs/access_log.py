@@ -10,7 +10,8 @@ as in nginx's log; in JSON, what JSON wants.
 from __future__ import annotations
 
 from pyfpm.errors import PyfpmError
-from pyfpm.logs.access_codes import JSON_MEASURES, MEASURES, getter, json_fields, uri_of
+from pyfpm.logs.access_codes import CLF_TIME, JSON_MEASURES, MEASURES, getter, json_fields, uri_of
+from pyfpm.logs.timestamp import stamp
 
 TYPE_CHECKING = False  # typing itself would cost every worker memory
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pyfpm.logs.access_codes import Getter
 
 JSON = "json"
+DEFAULT = '%R - %u %t "%m %r" %s'
 # 1 for each byte that is escaped in a value. (A table and a count are three times as fast as to delete all others.)
 _UNSAFE = bytes([byte < 32 or byte > 126 or byte in b'"\\' for byte in range(256)])
 
@@ -50,7 +52,7 @@ class Entry:
         self.pid: int = pid
         self.ppid: int = ppid
         self.environ: dict[str, object] = {}
-        self.peer = "-"
+        self.peer: str = "-"
         self.status: int = 0
         self.headers: list[tuple[str, str]] = []
         self.accepted: float = 0.0
@@ -71,7 +73,8 @@ def compile_format(text: str) -> Callable[[Entry], bytes]:
         return _compile_line(template.split("%s"), [get for _, _, get in fields], _escape_json)
     tokens, last = _parse(text)
     literals = [*[literal for literal, _, _ in tokens], last]
-    return _compile_line(literals, [getter(code, modifier) for _, code, modifier in tokens], _escape_text)
+    line = _compile_line(literals, [getter(code, modifier) for _, code, modifier in tokens], _escape_text)
+    return _default_line(line) if text == DEFAULT else line
 
 
 def measures(text: str) -> frozenset[str]:
@@ -111,6 +114,25 @@ def _compile_line(literals: list[str], getters: list[Getter], escape: Callable[[
             pass  # an application has put into the environ what is no text, or a lone surrogate
         parts[1:-1:2] = [escape(_show(get, entry)) for get in getters]
         return "".join(parts).encode("utf-8", "backslashreplace")
+
+    return line
+
+
+def _default_line(compiled: Callable[[Entry], bytes]) -> Callable[[Entry], bytes]:
+    """What nearly everybody has, written out: a function for each value would cost a request twice as much."""
+    show = stamp(CLF_TIME)
+
+    def line(entry: Entry) -> bytes:
+        try:
+            environ = entry.environ
+            user, method = environ.get("REMOTE_USER") or "", environ.get("REQUEST_METHOD") or "-"
+            text = f'{entry.peer} - {user} {show(entry.accepted)} "{method} {uri_of(environ)}" {entry.status}\n'
+            data = text.encode()
+            if _count_unsafe(data) == 3:  # two quotes and the newline
+                return data
+        except BaseException:
+            pass
+        return compiled(entry)
 
     return line
 

@@ -6,9 +6,8 @@ Fails by: nothing to fail at.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pyfpm.catalogue import Code
@@ -34,8 +33,7 @@ class Level(IntEnum):
 _PRIORITIES = {Level.DEBUG: 7, Level.NOTICE: 5, Level.WARNING: 4, Level.ERROR: 3, Level.ALERT: 1}
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """Something that happened. `pid` is who tells of it; `stream` is where, if it was printed there.
 
     What is worse than a notice has a `code`.
@@ -52,8 +50,7 @@ class Event:
     code: Code | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Manner:
+class Manner(NamedTuple):
     """How much is told, and how: the same for the daemon's log and for those of its pools."""
 
     level: Level = Level.NOTICE

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from pyfpm.logs.escapes import escape_end, escape_journal_json, escape_json, escape_line, escape_quoted
 from pyfpm.logs.events import Event, Level, Manner
@@ -24,8 +24,7 @@ class Reader(Enum):
     SYSLOG = "syslog"
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """What stands round a printed line, and how its text is escaped; None for "not at all".
 
     `joint` stands between the lines of one event, where an event can have several.

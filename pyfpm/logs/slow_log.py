@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyfpm.logs.escapes import escape_line
 
@@ -31,8 +31,7 @@ _THREAD = re.compile(r"(?:Current thread|Thread) (0x[0-9a-f]{1,16})(?: \[(.{0,40
 _CALL = re.compile(r'  File "(.*)", line (\d{1,9}|\?\?\?) in (.*)')
 
 
-@dataclass(frozen=True)
-class SlowRequest:
+class SlowRequest(NamedTuple):
     """What is known of it when it was found."""
 
     when: str
@@ -46,6 +45,8 @@ class SlowRequest:
 
 @dataclass
 class _Thread:
+    """The calls of a thread, the most recent first. `number` is its identifier, as faulthandler has it."""
+
     number: int
     name: str
     calls: list[str]

@@ -9,15 +9,14 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pyfpm import catalogue
 from pyfpm.config.directives import PoolSettings
 from pyfpm.errors import StartError
 
 
-@dataclass(frozen=True)
-class Identity:
+class Identity(NamedTuple):
     """Whom a pool's processes run as. `name` and `home` are empty for a user given by number."""
 
     uid: int

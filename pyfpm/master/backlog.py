@@ -10,15 +10,14 @@ import os
 import socket
 import struct
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import count
+from typing import NamedTuple
 from weakref import WeakSet
 
 LISTENING = 10  # TCP_LISTEN of linux/net/tcp_states.h, which unix sockets use too
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
+class Queue(NamedTuple):
     """Connections that wait now, and how many may: the kernel's limit, after net.core.somaxconn."""
 
     waiting: int

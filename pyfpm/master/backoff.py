@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 30.0
 YOUNG = 5.0  # seconds; a worker that has lived longer, or has begun a request, did start
 
 
-@dataclass(frozen=True, slots=True)
-class Streak:
+class Streak(NamedTuple):
     """Failures in a row, the monotonic time before which nobody should try again, and that of the last failure."""
 
     failures: int = 0
@@ -29,7 +28,7 @@ class Streak:
         Who fails in a pause was on the way before it: of twenty that were started together, that is no news.
         """
         if now < self.not_before:
-            return replace(self, last=now)
+            return self._replace(last=now)
         failures = self.failures + 1
         pause = 0.0 if failures == 1 else min(FIRST_PAUSE * 2 ** min(failures - 2, 16), LONGEST_PAUSE)
         return Streak(failures, now + pause, now)

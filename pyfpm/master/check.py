@@ -10,8 +10,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyfpm import catalogue, kernel
 from pyfpm.fork import fork_child
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
 LARGEST_ANSWER = 256 * 1024
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """Something that a start would refuse. `pool` is whose trouble it is, empty if it is everybody's."""
 
     pool: str

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pyfpm.master.reason import Reason
 
 
-@dataclass
+@dataclass(eq=False)
 class Process(abc.ABC):
     """What the master holds of any process below it. Times are monotonic seconds."""
 
@@ -41,7 +41,7 @@ class Process(abc.ABC):
         """Its name in the log, behind that of the pool."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Template(Process):
     """The process that forks a pool's workers. `finished_since`: it has done its part, its end is no failure."""
 
@@ -52,7 +52,7 @@ class Template(Process):
         return f"template {self.pid}"
 
 
-@dataclass
+@dataclass(eq=False)
 class Child(Process):
     """A worker as the master sees it, from the order to fork it until its burial."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyfpm.logs.error_log import Level, Manner
 from pyfpm.master.backlog import Backlog
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 JSON = "json"
 
 
-@dataclass(frozen=True)
-class Launch:
+class Launch(NamedTuple):
     """How this master was started. `announce` is told the exit code that the one who started it should get."""
 
     config_path: str
@@ -41,7 +40,7 @@ class Launch:
     announce: Callable[[int], None]
 
 
-@dataclass
+@dataclass(eq=False)
 class Daemon:
     """The daemon as a whole. `leaving` are pools that the configuration has no more and that still finish requests.
 

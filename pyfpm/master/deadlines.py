@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from pyfpm.scoreboard import FINISHING, RAISED, READING, RUNNING, Reading
 
@@ -46,8 +46,7 @@ class Step(enum.Enum):
     KILL = "kill its worker"
 
 
-@dataclass(frozen=True, slots=True)
-class RequestLimits:
+class RequestLimits(NamedTuple):
     """The time limits of a pool's requests in seconds; 0 for none."""
 
     slow: float = 0.0
@@ -66,8 +65,7 @@ class RequestLimits:
         return (RUNNING, FINISHING) if self.track_finished else (RUNNING,)
 
 
-@dataclass(frozen=True, slots=True)
-class Handled:
+class Handled(NamedTuple):
     """What was done so far about request `number` of a worker.
 
     A slot may name a new request at every look, begun long ago. But a request begins after what was done about the one
@@ -93,22 +91,22 @@ class Handled:
 
     def logged(self, now: float) -> Handled:
         """It is in the slow log."""
-        return replace(self, is_logged=True, acted_at=now)
+        return self._replace(is_logged=True, acted_at=now)
 
     def over(self, now: float, patience: float, grace: float) -> Handled:
         """Its time is over. Its stacks may take `patience`; then it is told, and after `grace` killed."""
-        return replace(self, tell_at=now + patience, kill_at=now + patience + grace, acted_at=now)
+        return self._replace(tell_at=now + patience, kill_at=now + patience + grace, acted_at=now)
 
     def sooner(self, now: float, grace: float) -> Handled:
         """The stacks are there already."""
         assert self.tell_at is not None
-        return replace(self, tell_at=min(self.tell_at, now), kill_at=min(self.kill_at, now + grace))
+        return self._replace(tell_at=min(self.tell_at, now), kill_at=min(self.kill_at, now + grace))
 
     def told(self, now: float) -> Handled:
-        return replace(self, tell_at=now + TELL_AGAIN)
+        return self._replace(tell_at=now + TELL_AGAIN)
 
     def forgiven(self) -> Handled:
-        return replace(self, tell_at=None, kill_at=math.inf, over_from=self.acted_at + LEAST_EXTENSION)
+        return self._replace(tell_at=None, kill_at=math.inf, over_from=self.acted_at + LEAST_EXTENSION)
 
 
 def next_step(reading: Reading, done: Handled, limits: RequestLimits, now: float) -> tuple[Step, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyfpm.catalogue import Code, marked
 
@@ -25,8 +25,7 @@ ELSEWHERE = "the reload as a whole was refused; the administrator finds the reas
 OF_ITS_OWN = "its settings were refused; the error log says why"
 
 
-@dataclass(frozen=True)
-class Roll:
+class Roll(NamedTuple):
     """A pool that is to get a new generation, with these settings, listener and log."""
 
     pool: Pool
@@ -38,8 +37,7 @@ class Roll:
         self.resources.close_unshared(self.pool.resources)
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What came of it for one pool; for all of them where `pool` is empty. `code` is set if it was refused."""
 
     pool: str
@@ -54,7 +52,7 @@ class Outcome:
         return marked(self.text, self.code)
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """One reload. `names` are the pools it is about; none for all. `everything`: also what did not change."""
 

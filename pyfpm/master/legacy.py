@@ -85,7 +85,7 @@ class LegacyPool:
         return cls(LegacyListener.of(pool.resources.listener), pool.current.number, workers)
 
 
-@dataclass
+@dataclass(eq=False)
 class Legacy:
     """What the old image leaves to the new."""
 

@@ -14,7 +14,7 @@ import struct
 import time
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyfpm import catalogue
 from pyfpm.config.directives import PoolSettings
@@ -31,8 +31,7 @@ BIND_TRIES = 20  # workers of a killed master drop its listener within moments; 
 BIND_PAUSE = 0.05
 
 
-@dataclass(frozen=True)
-class Terms:
+class Terms(NamedTuple):
     """Who may connect to a unix socket, and how many may wait at any."""
 
     owner: str | None = None
@@ -55,7 +54,7 @@ class Terms:
         )
 
 
-@dataclass
+@dataclass(eq=False)
 class Listener:
     """A listening socket, and the file that it may have, which is ours to change and to remove unless inherited."""
 

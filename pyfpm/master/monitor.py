@@ -17,8 +17,7 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyfpm import catalogue, kernel, messages, packets
 from pyfpm.errors import StartError
@@ -41,8 +40,7 @@ _KEPT = ("LD_LIBRARY_PATH", "TZ")  # of the environment: what our interpreter ma
 _EVERYBODY = 0  # as ShowListener.pool
 
 
-@dataclass(frozen=True)
-class _Process:
+class _Process(NamedTuple):
     pid: int
     pidfd: int
     channel: socket.socket

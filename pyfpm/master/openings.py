@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pyfpm.master.pools import Pool
 
 
-@dataclass
+@dataclass(eq=False)
 class Opened:
     """Pools that are new, what those that stay would roll to, and what is not one pool's: monitor and error log."""
 

@@ -7,8 +7,7 @@ Fails by: nothing; every (standing, verb) and (phase, verb) pair has a row, whic
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyfpm.errors import EXIT_LATER, EXIT_NOT_PERMITTED, EXIT_USAGE
 from pyfpm.master.lifecycle import Phase
@@ -88,8 +87,7 @@ TAKES_POOLS = frozenset({Verb.RELOAD, Verb.RESTART, Verb.STATUS, Verb.PING, Verb
 TAKES_RUNNING_POOLS = TAKES_POOLS - {Verb.RELOAD}
 
 
-@dataclass(frozen=True)
-class Permit:
+class Permit(NamedTuple):
     """What was granted: `pools` by name, none for all. Or why it was not, and the exit code that goes with it.
 
     `workers` are the pids of those workers that were named in place of their pools.
@@ -102,8 +100,7 @@ class Permit:
     code: int = 0
 
 
-@dataclass(frozen=True)
-class Circumstances:
+class Circumstances(NamedTuple):
     """What the master knows when it is asked. `owners` has the uid that each pool runs as."""
 
     phase: Phase

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -79,9 +78,9 @@ def problems_between(claims: Iterable[Claim], *, look_up: bool) -> list[Problem]
 
 def _resolved(claim: Claim, look_up: bool) -> Claim:
     if claim.path:
-        return replace(claim, path=os.path.realpath(claim.path))
+        return claim._replace(path=os.path.realpath(claim.path))
     if look_up and claim.tcp is not None and claim.tcp.host:
-        return replace(claim, hosts=listeners.hosts_of(claim.tcp) or claim.hosts)
+        return claim._replace(hosts=listeners.hosts_of(claim.tcp) or claim.hosts)
     return claim
 
 

@@ -268,7 +268,7 @@ class Pool:
         if self.trouble and not census.total:
             waiting = max(waiting, 1)  # visitors may get 503 by now and never knock: it is tried without them
         if waiting:
-            census = replace(census, waiting=waiting)
+            census = census._replace(waiting=waiting)
         idle = generation.idle() if plan.manager != "static" else []
         too_long = sum(1 for since, _ in idle if now - since > self.settings.pm_process_idle_timeout)
         orders = orders_for(plan, census, fresh=self._fresh, idle_too_long=too_long)

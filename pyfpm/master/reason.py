@@ -6,13 +6,12 @@ Fails by: nothing to fail at.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pyfpm.catalogue import Code, marked
 
 
-@dataclass(frozen=True)
-class Reason:
+class Reason(NamedTuple):
     """`text` is of one line, or of several where a traceback tells more."""
 
     code: Code

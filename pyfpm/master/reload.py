@@ -13,7 +13,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pyfpm import catalogue
@@ -123,7 +122,7 @@ class Reloads:
             self._know_all_names(job)
             looked_at = [pool for pool in configuration.pools if not job.names or pool.name in job.names]
             job.check = Check(
-                self._daemon.loop, replace(configuration, pools=tuple(looked_at)), allow_root=launch.allow_root
+                self._daemon.loop, configuration._replace(pools=tuple(looked_at)), allow_root=launch.allow_root
             )
 
     def _know_all_names(self, job: Job) -> None:

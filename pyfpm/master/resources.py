@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyfpm import catalogue
 from pyfpm.catalogue import marked
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from pyfpm.master.loop import Loop
 
 
-@dataclass(frozen=True)
-class Doors:
+class Doors(NamedTuple):
     """How listeners are come by: those that workers accept from, and those where the monitor answers."""
 
     listen: Callable[[Address, Terms], Listener]
@@ -36,7 +35,7 @@ class Doors:
     give_back: Callable[[Listener], None] = Listener.close  # one for which there is no use
 
 
-@dataclass
+@dataclass(eq=False)
 class OpenedLog:
     """A pool's access log and how often it was opened: workers with another number write to a file that was rotated."""
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LAST_WORDS = 5.0  # seconds that old workers are waited for, if they are not in a request
 
 
-@dataclass
+@dataclass(eq=False)
 class Rollover:
     """The candidate for a pool. `target` is how many workers it must have; unknown until it has proved itself."""
 

@@ -6,11 +6,10 @@ Fails by: nothing to fail at; config/rules.py has already refused bad settings.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Census:
+class Census(NamedTuple):
     """The workers of a generation that are to stay, and the connections that nobody has accepted yet.
 
     `starting` are ordered or not yet ready; they will be idle in a moment. `waiting` is the listen queue.
@@ -26,8 +25,7 @@ class Census:
         return self.idle + self.busy + self.starting
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What the settings say about the size of a pool. `start` and the spare counts are for `dynamic` only."""
 
     manager: str
@@ -43,8 +41,7 @@ class Plan:
         return {"static": 0, "dynamic": max(1, self.least_idle), "ondemand": 1}[self.manager]
 
 
-@dataclass(frozen=True, slots=True)
-class Orders:
+class Orders(NamedTuple):
     """What to do now. At most one of `start` and `retire` is above zero; idle workers are what is retired.
 
     `short` is how many more would be needed and may not be started.
@@ -91,8 +88,7 @@ def _orders_for_ondemand(now: Census, room: int, idle_too_long: int) -> Orders:
     return Orders(retire=idle_too_long)
 
 
-@dataclass(frozen=True, slots=True)
-class HandOver:
+class HandOver(NamedTuple):
     """One step from an old generation to a new one: how many to start of the new, how many to retire of the old."""
 
     start: int

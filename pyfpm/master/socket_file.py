@@ -15,8 +15,7 @@ import os
 import socket
 import stat
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyfpm.master.reach import ACL
 
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 _UCRED = struct.Struct("3i")
 
 
-@dataclass(frozen=True)
-class SocketFile:
+class SocketFile(NamedTuple):
     """What we have bound at `path`, known by its inode."""
 
     path: str

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pyfpm import catalogue, kernel, messages, packets
 from pyfpm.config.directives import PoolSettings
@@ -30,8 +30,7 @@ from pyfpm.scoreboard import Scoreboard
 _MASTERS_OWN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 
-@dataclass(frozen=True)
-class Spawned:
+class Spawned(NamedTuple):
     """A template process as it left for its exec: what the master holds of it."""
 
     pid: int

@@ -17,8 +17,8 @@ import re
 import stat
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from pyfpm.master.reach import ACL, MOST_LINKS, parts
 
@@ -28,8 +28,7 @@ _SYSTEM_GROUPS = ("root", "syslog")
 _OPEN_FILES = re.compile(r"/proc/\d+(/task/\d+)?/fd")  # where links are descriptors and their text is no path
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """The end of a safe way: `path` has no symbolic link any more, but in /proc/PID/fd."""
 
     path: str

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from pyfpm.errors import EXIT_LATER, StartError
@@ -65,7 +64,7 @@ class Verbs:
         about = tuple(workers.get(word, word) for word in pools)
         now = permits.Circumstances(self._phase(), os.geteuid(), owners)
         permit = permits.judge(verb, about, everything, uid, now)
-        return replace(permit, pools=pools or permit.pools, workers=frozenset(map(int, workers)))
+        return permit._replace(pools=pools or permit.pools, workers=frozenset(map(int, workers)))
 
     def serve(self, request: Request) -> None:
         """What has been asked by somebody who may. Whoever waits for the end of the daemon sees it as it comes."""

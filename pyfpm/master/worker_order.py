@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyfpm import messages, packets
 
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     import socket
 
 
-@dataclass(frozen=True)
-class Ordered:
+class Ordered(NamedTuple):
     """The master's ends of what the new worker will hold."""
 
     mailbox: socket.socket

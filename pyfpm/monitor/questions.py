@@ -6,7 +6,6 @@ Fails by: nothing to fail at.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from pyfpm.status.headers import PLAIN
@@ -14,8 +13,7 @@ from pyfpm.status.headers import PLAIN
 LARGEST_HEAD = 16 * 1024
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """One request. `paths` is where it may have wanted to go: over FastCGI there is more than one opinion.
 
     `is_direct`: over HTTP, so that paths of our own have a meaning; behind a front server it may be any.
@@ -28,8 +26,7 @@ class Question:
     is_direct: bool = False
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """The response to one request: a page of this content type, with `headers` beside those that all pages have."""
 
     status: str

@@ -10,7 +10,7 @@ import json
 import mmap
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyfpm.clients import Clients
 from pyfpm.scoreboard import Scoreboard
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from pyfpm.status.snapshot import Snapshot
 
 
-@dataclass(frozen=True)
-class ShownPool:
+class ShownPool(NamedTuple):
     """A pool as ShowPool tells it. `boards` are numbers: that of the generation that serves, then all others."""
 
     name: str
@@ -33,15 +32,14 @@ class ShownPool:
     clients: Clients
 
 
-@dataclass(frozen=True)
-class ShownBoard:
+class ShownBoard(NamedTuple):
     """The scoreboard of a generation, and the application that its workers run."""
 
     scoreboard: Scoreboard
     app: str
 
 
-@dataclass
+@dataclass(eq=False)
 class Shown:
     """All pools, in the order in which they came."""
 

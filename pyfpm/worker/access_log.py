@@ -80,7 +80,7 @@ class AccessLog:
         try:
             entry = self._entry
             entry.environ = environ
-            entry.peer = peer[0] if isinstance(peer, tuple) else "-"
+            entry.peer = _address_of(peer) if peer else "-"
             entry.status = response.status
             entry.headers = response.headers or []
             entry.logged = now = time.time()
@@ -94,19 +94,25 @@ class AccessLog:
                 entry.cpu_user, entry.cpu_system = user - self._cpu[0], system - self._cpu[1]
             if self._wants_memory:
                 entry.memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            self._append(self._line(entry))
+            line = self._line(entry)
+            try:
+                write(self._mailbox.access_log, line)  # type: ignore[arg-type]  # it is there, or nobody would be here
+                self._complained = False
+            except OSError as error:
+                self._complain(error)
         except BaseException as error:
             self._mailbox.error(catalogue.ACCESS_LINE_FAILED, f"cannot write to the access log: {tell(error)}")
 
-    def _append(self, line: bytes) -> None:
-        assert self._mailbox.access_log is not None
-        try:
-            write(self._mailbox.access_log, line)
-            self._complained = False
-        except OSError as error:
-            if not self._complained:  # a full disk: once is enough
-                self._mailbox.error(catalogue.ACCESS_LOG_FAILED, f"cannot write the access log: {error}")
-            self._complained = True
+    def _complain(self, error: OSError) -> None:
+        if not self._complained:  # a full disk: once is enough
+            self._mailbox.error(catalogue.ACCESS_LOG_FAILED, f"cannot write the access log: {error}")
+        self._complained = True
+
+
+def _address_of(peer: tuple[str, int]) -> str:
+    """The IP address, IPv4 as such."""
+    address = peer[0]
+    return address[7:] if address[:7] == "::ffff:" and "." in address else address
 
 
 def _cpu() -> tuple[float, float]:

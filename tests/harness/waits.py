@@ -47,7 +47,7 @@ class Deadline:
 
     def pause(self) -> None:
         """For a loop that has to ask, as there is no event: those who are awaited need the processor, too."""
-        time.sleep(min(PAUSE, self.left()))
+        time.sleep(min(PAUSE, self.left()))  # the state of another process, which tells nobody
 
 
 def wait_readable(descriptor: int, deadline: Deadline) -> None:

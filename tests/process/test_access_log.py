@@ -6,6 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
+from tests.harness.sockets import free_port
 from tests.harness.waits import Followed
 
 if TYPE_CHECKING:
@@ -72,3 +73,9 @@ def test_the_codes_of_text(daemon: Daemon) -> None:
     assert 0.1 <= float(first) <= float(duration) - 0.199  # each is rounded
     assert abs(int(first_us) - float(first) * 1e6) <= 1000
     assert abs(float(cpu_ms) - float(cpu) * 1e3) <= 1
+
+
+def test_who_connects_by_ipv4_is_shown_so(daemon: Daemon) -> None:
+    """A bare port listens on IPv6 for both, where the kernel writes ::ffff:127.0.0.1."""
+    settings: dict[str, object] = {"access.format": "%R %r", "listen": free_port()}
+    assert logged(daemon, settings, ["/quick"]) == ["127.0.0.1 /quick"]

@@ -353,6 +353,8 @@ def test_who_started_it_has_not_waited(daemon: Daemon) -> None:
         daemon.gate.release()
         daemon.wait_ready()
         assert daemon.get("/pid").status == 200
+        assert command.stdout is not None
+        command.stdout.read()  # comes to its end when the master, which was ready a moment before, has let go of it
     assert {os.readlink(f"/proc/{daemon.pid}/fd/{number}") for number in (0, 1, 2)} == {"/dev/null"}
 
 

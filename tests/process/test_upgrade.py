@@ -246,17 +246,17 @@ def test_with_a_broken_configuration_the_old_image_goes_on(served: Daemon) -> No
     upgrade(served)
 
 
-def _break(package: Path) -> str:
+def _break(path: Path) -> str:
     """What pip leaves when it is interrupted."""
-    path = package / "cli" / "main.py"
     whole = path.read_text()
     path.write_text("def def\n")
     return whole
 
 
-def test_a_new_image_that_does_not_run_is_refused(served: Daemon) -> None:
-    path = served.stage.package / "cli" / "main.py"
-    whole = _break(served.stage.package)
+@pytest.mark.parametrize("broken", ["cli", "master"])
+def test_a_new_image_that_does_not_run_is_refused(served: Daemon, broken: str) -> None:
+    path = served.stage.package / broken / "main.py"
+    whole = _break(path)
     try:
         outcome = ask(served, Verb.UPGRADE)
     finally:

@@ -149,6 +149,10 @@ def test_roots_process_never_loads_what_meets_clients(entrance: str) -> None:
     assert [name for name in found if name.startswith(halves)] == []
 
 
+def test_a_test_of_the_configuration_loads_no_master() -> None:
+    assert "pyfpm.master.main" not in loaded_by("import pyfpm.cli.main, pyfpm.cli.configtest")
+
+
 def test_a_pools_process_loads_nothing_of_roots() -> None:
     found = loaded_by("import pyfpm.template.main")
     halves = tuple(f"pyfpm.{half}." for half in ("master", "cli", "config", "status"))

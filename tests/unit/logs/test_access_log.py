@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from pyfpm.config.directive import directives_of
 from pyfpm.config.directives import PoolSettings
 from pyfpm.errors import PyfpmError
-from pyfpm.logs.access_log import Entry, compile_format, is_suppressed, measures
+from pyfpm.logs.access_log import DEFAULT, Entry, compile_format, is_suppressed, measures
 
 ACCEPTED = 1_795_294_369.25
 # What a front server can put into a value (bytes as Latin-1), and what an application can (any text).
 HOSTILE = st.text(st.characters(max_codepoint=255)) | st.text(st.characters(exclude_categories=()))
-(DEFAULT,) = [row.default for row in directives_of(PoolSettings) if row.name == "access.format"]
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ def entry() -> Entry:
         "REMOTE_ADDR": "192.0.2.7",
         "HTTP_HOST": "example.org",
     }
-    entry.peer = "::ffff:127.0.0.1"
+    entry.peer = "127.0.0.1"
     entry.status = 201
     entry.headers = [("Content-Type", "text/html"), ("X-Cache", "HIT")]
     entry.accepted = ACCEPTED
@@ -83,6 +82,16 @@ def test_the_default_format_is_php_fpms(entry: Entry) -> None:
     entry.peer = "-"
     entry.environ["REMOTE_USER"] = ""
     assert show(DEFAULT, entry) == '- -  21/Nov/2026:20:52:49 +0000 "POST /a%20b/c" 201\n'
+    assert [row.default for row in directives_of(PoolSettings) if row.name == "access.format"] == [DEFAULT]
+
+
+@given(st.lists(HOSTILE | st.integers() | st.none(), min_size=4, max_size=4))
+def test_the_default_format_is_written_out_right(values: list[object]) -> None:
+    """It has a function of its own; with two more characters it has that of all formats."""
+    names = "REQUEST_URI REMOTE_USER REQUEST_METHOD SCRIPT_NAME"
+    entry = Entry("www")
+    entry.environ = dict(zip(names.split(), values, strict=True))
+    assert compile_format(DEFAULT + "%%")(entry) == compile_format(DEFAULT)(entry)[:-1] + b"%\n"
 
 
 def test_nothing_known_shows_dashes() -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from pyfpm.config.directives import Configuration, GlobalSettings
 from pyfpm.logs.error_log import ErrorLog
 from pyfpm.master import reload
 from pyfpm.master.control import Request
@@ -56,8 +57,7 @@ def test_a_fault_at_the_beginning_refuses(desk: Desk, monkeypatch: pytest.Monkey
 
 
 def test_a_fault_on_the_way_refuses(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reload, "load", lambda *_, **__: SimpleNamespace(pools=()))
-    monkeypatch.setattr(reload, "replace", lambda one, **_: one)
+    monkeypatch.setattr(reload, "load", lambda *_, **__: Configuration(GlobalSettings(), ()))
     closed: list[bool] = []
     check = SimpleNamespace(findings=[SimpleNamespace()], close=lambda: closed.append(True))
     monkeypatch.setattr(reload, "Check", lambda *_, **__: check)
@@ -71,8 +71,7 @@ def test_a_fault_on_the_way_refuses(desk: Desk, monkeypatch: pytest.MonkeyPatch)
 
 def test_the_next_in_line_is_not_refused_for_the_one_before(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault is met by the second; the first has been refused for its own reason already."""
-    monkeypatch.setattr(reload, "load", lambda *_, **__: SimpleNamespace(pools=()))
-    monkeypatch.setattr(reload, "replace", lambda one, **_: one)
+    monkeypatch.setattr(reload, "load", lambda *_, **__: Configuration(GlobalSettings(), ()))
     monkeypatch.setattr(reload, "Check", lambda *_, **__: SimpleNamespace(findings=None, close=lambda: None))
     desk.ask()
     desk.ask()
