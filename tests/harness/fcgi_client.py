@@ -98,16 +98,17 @@ class Record(NamedTuple):
 def records(data: bytes) -> tuple[list[Record], bytes]:
     """The whole records at the beginning of `data`, and what is left; zeros when the answer is cut on purpose."""
     found: list[Record] = []
-    while len(data) >= 8:
-        version, kind, request_id, size, padding = struct.unpack_from(">BBHHB", data)
-        if data[:8] == bytes(8):
+    at = 0
+    while len(data) - at >= 8:
+        version, kind, request_id, size, padding = struct.unpack_from(">BBHHB", data, at)
+        if data[at : at + 8] == bytes(8):
             break
-        assert version == 1, f"a record of version {version}: {data[:40]!r}"
-        if len(data) < 8 + size + padding:
+        assert version == 1, f"a record of version {version}: {data[at : at + 40]!r}"
+        if len(data) - at < 8 + size + padding:
             break
-        found.append(Record(kind, request_id, data[8 : 8 + size]))
-        data = data[8 + size + padding :]
-    return found, data
+        found.append(Record(kind, request_id, data[at + 8 : at + 8 + size]))
+        at += 8 + size + padding
+    return found, data[at:]
 
 
 class Ended(NamedTuple):
