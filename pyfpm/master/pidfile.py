@@ -39,14 +39,9 @@ def hold_pid_file(path: str | None, inherited: int | None = None) -> Iterator[in
     path = _place(path) if inherited is None else os.path.realpath(path)
     descriptor = _take(path) if inherited is None else inherited
     try:
-        if inherited is None:
-            _write(descriptor, path)
         yield descriptor
     finally:
-        if _is_still(descriptor, path):
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-        os.close(descriptor)
+        _give_up(descriptor, path)
 
 
 def find_holder(path: str) -> int | None:
@@ -89,24 +84,27 @@ def _has_open(pid: int, inode: os.stat_result) -> bool:
 
 
 def _take(path: str) -> int:
-    """The file, locked. A rival that is just starting gets the time to say who it is.
+    """The file, locked and with our pid in it. A rival that is just starting gets the time to say who it is.
 
     Everybody who can read the file can lock it. Whoever does so and proves to be no master does not count: the file
     is replaced by one that nobody else has open.
     """
-    deadline = time.monotonic() + RIVAL_PATIENCE
-    while time.monotonic() < deadline:
-        descriptor = _try(path)
-        if descriptor is not None:
-            return descriptor
-        time.sleep(RIVAL_PAUSE)
-    # One at a time: a second one must find the first one's file, and not the stranger's.
-    guard = _wait_for_guard(f"{path}.lock", path)
-    try:
-        return _replace(path)
-    finally:
-        os.unlink(f"{path}.lock")
-        os.close(guard)
+    while True:
+        deadline = time.monotonic() + RIVAL_PATIENCE
+        while time.monotonic() < deadline:
+            descriptor = _try(path)
+            if descriptor is not None:
+                return _sign(descriptor, path)
+            time.sleep(RIVAL_PAUSE)
+        # One at a time: a second one must find the first one's file, and not the stranger's.
+        guard = _wait_for_guard(f"{path}.lock", path)
+        try:
+            descriptor = _replace(path)
+            if descriptor is not None:
+                return _sign(descriptor, path)
+        finally:
+            os.unlink(f"{path}.lock")
+            os.close(guard)
 
 
 def _try(path: str) -> int | None:
@@ -124,22 +122,26 @@ def _try(path: str) -> int | None:
     return None
 
 
-def _replace(path: str) -> int:
-    """A new file in the place of one that a stranger has locked, by who holds the guard."""
-    while True:
-        descriptor = _try(path)
-        if descriptor is not None:
-            return descriptor
-        with contextlib.suppress(FileNotFoundError):
-            strangers = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-            with _closing(strangers):
-                os.unlink(path)
-                _refuse_holder(strangers, path)  # who had written his pid before this sees his file gone after it
-        with contextlib.suppress(FileExistsError):  # somebody starts just now and was quicker
-            # Private until it is locked.
-            descriptor = _open(path, _FLAGS | os.O_EXCL)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
+def _replace(path: str) -> int | None:
+    """A new file in the place of one that a stranger has locked, by who holds the guard; None: a rival was quicker."""
+    descriptor = _try(path)
+    if descriptor is not None:
+        return descriptor
+    with contextlib.suppress(FileNotFoundError):
+        strangers = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        with _closing(strangers):
+            os.unlink(path)
+            _refuse_holder(strangers, path)  # who had written his pid before this sees his file gone after it
+    try:
+        descriptor = _open(path, _FLAGS | os.O_EXCL)  # private until it has our pid
+    except FileExistsError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _wait_for_guard(name: str, path: str) -> int:
@@ -193,17 +195,28 @@ def _cannot_create(path: str, error: OSError) -> StartError:
     return StartError(catalogue.PID_FILE_FAILED, text)
 
 
-def _write(descriptor: int, path: str) -> None:
+def _sign(descriptor: int, path: str) -> int:
+    """Write our pid into the file, or leave nothing behind."""
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     except OSError as error:
+        _give_up(descriptor, path)
         raise _cannot_create(path, error) from error
     with contextlib.suppress(PermissionError):  # somebody else's file, that we may write
         os.fchmod(descriptor, 0o644)
-    if not _is_still(descriptor, path):
-        text = f"somebody has removed or replaced the PID file {path} while pyfpm started"
-        raise StartError(catalogue.PID_FILE_FAILED, text)
+    if _is_still(descriptor, path):
+        return descriptor
+    os.close(descriptor)
+    text = f"somebody has removed or replaced the PID file {path} while pyfpm started"
+    raise StartError(catalogue.PID_FILE_FAILED, text)
+
+
+def _give_up(descriptor: int, path: str) -> None:
+    if _is_still(descriptor, path):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+    os.close(descriptor)
 
 
 def _is_still(descriptor: int, path: str) -> bool:

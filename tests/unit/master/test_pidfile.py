@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat
@@ -118,13 +119,12 @@ except StartError as error:
 def test_of_many_simultaneous_starts_one_runs(tmp_path: Path, is_locked: bool) -> None:
     path = tmp_path / "p.pid"
     path.write_text("")
-    with path.open() as stranger:
+    command = [sys.executable, "-c", _STARTER, str(path)]
+    with path.open() as stranger, contextlib.ExitStack() as stack:
         if is_locked:
             fcntl.flock(stranger, fcntl.LOCK_EX)
         starters = [
-            subprocess.Popen(
-                [sys.executable, "-c", _STARTER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-            )
+            stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
             for _ in range(6)
         ]
         for one in starters:
