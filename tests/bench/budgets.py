@@ -21,6 +21,7 @@ from tests.bench.peers import Place, Pyfpm, PyfpmKilled, PyfpmTenPools
 from tests.bench.processes import cpu_ns, pss_kb
 
 _READY = re.compile(r"is ready, (\S+) seconds after the order")
+SETTLE = 5.0  # seconds; what has just come up is weighed, and is not idle yet
 PAUSE = 2.0  # a worker that dies younger than this may be held back on purpose
 
 
@@ -35,6 +36,7 @@ class TenPools:
 def ten_pools(place: Place, seconds: float) -> TenPools:
     """Start ten pools, leave them alone, and see what the master costs."""
     with _running(PyfpmTenPools(place)) as peer:
+        time.sleep(SETTLE)
         before, began = cpu_ns([peer.master]), time.monotonic()
         time.sleep(seconds)  # idleness is what is measured
         percent = (cpu_ns([peer.master]) - before) / (time.monotonic() - began) / 1e7
