@@ -23,7 +23,7 @@ from pyfpm.master.generation import Generation
 from pyfpm.master.loop import Loop
 from pyfpm.master.processes import End
 from pyfpm.master.resources import OpenedLog, PoolResources
-from tests.harness.waits import Deadline, wait_readable
+from tests.harness.waits import Deadline, wait_exit, wait_readable
 from tests.unit.logs.test_error_log import Sink
 
 if TYPE_CHECKING:
@@ -68,7 +68,11 @@ class Bench:
             os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
             signal.pause()
 
+        inherited, ours = os.pipe()
         self.living.append(fork_child(life))
+        os.close(ours)
+        os.read(inherited, 1)  # until it has closed what it inherited: what the test closes is closed then
+        os.close(inherited)
         return self.living[-1]
 
     def add_worker(self, since: float = LONG_AGO) -> tuple[Child, socket.socket]:
@@ -110,7 +114,7 @@ class Bench:
 
     def reap(self, pid: int) -> End:
         """Wait for its end, and tell the generation of it as the master does."""
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        wait_exit(pid)
         self.generation.hear_newborns(self.now)
         end = End(*os.waitpid(pid, 0))
         self.living.remove(pid)
