@@ -440,7 +440,7 @@ class PoolSettings(Settings):
     pm_process_idle_timeout: float = directive(
         "pm.process_idle_timeout",
         duration(zero=False),
-        "A worker of an `ondemand` pool that is idle for so long leaves.",
+        "A worker of an `ondemand` pool that has been idle for so long, since the end of its last request, leaves.",
         default=10.0,
     )
     pm_template_idle_timeout: float = directive(

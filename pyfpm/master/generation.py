@@ -127,13 +127,16 @@ class Generation:
         return [child for child in self.children if child.leaving_since is None and child.outlived]
 
     def may_accept(self) -> bool:
-        """Whether any worker, leaving or not, can accept a connection yet: an idle one, or one that is on its way."""
-        return any(not child.ready or self.scoreboard.stage(child.slot) == IDLE for child in self.children)
+        """Whether any worker, leaving or not, can accept a connection yet."""
+        return any(self._is_free(child) for child in self.children)
 
-    def about_to_go(self, since: float) -> int:
-        """How many workers have been asked to leave, since then, and have no request to finish."""
-        leaving = [child for child in self.children if child.leaving_since is not None and child.leaving_since > since]
-        return sum(not child.ready or self.scoreboard.stage(child.slot) == IDLE for child in leaving)
+    def about_to_go(self) -> list[float]:
+        """Since when those are asked to leave that have no request to finish."""
+        return [child.leaving_since for child in self.children if child.leaving_since and self._is_free(child)]
+
+    def _is_free(self, child: Child) -> bool:
+        """It is idle, or on its way."""
+        return not child.ready or self.scoreboard.stage(child.slot) == IDLE
 
     def idle(self) -> list[tuple[float, Child]]:
         """(idle since, worker) of those that stay, the longest idle first."""
@@ -141,7 +144,9 @@ class Generation:
             (
                 ((last.since + last.duration) / 1e9, child)  # when its last request ended
                 for child in self.staying()
-                if child.ready and (last := self.scoreboard.read(child.slot)).stage == IDLE
+                if child.ready
+                and self.scoreboard.stage(child.slot) == IDLE  # nearly all are busy when it matters: cheaply
+                and (last := self.scoreboard.read(child.slot)).stage == IDLE
             ),
             key=lambda pair: pair[0],
         )

@@ -103,7 +103,8 @@ def _take(path: str) -> int:
             if descriptor is not None:
                 return _sign(descriptor, path)
         finally:
-            os.unlink(f"{path}.lock")
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{path}.lock")
             os.close(guard)
 
 
@@ -130,7 +131,7 @@ def _replace(path: str) -> int | None:
     with contextlib.suppress(FileNotFoundError):
         strangers = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         with _closing(strangers):
-            os.unlink(path)
+            _unlink(path)
             _refuse_holder(strangers, path)  # who had written his pid before this sees his file gone after it
     try:
         descriptor = _open(path, _FLAGS | os.O_EXCL)  # private until it has our pid
@@ -188,6 +189,15 @@ def _open(path: str, flags: int) -> int:
         return descriptor
     os.close(descriptor)
     raise _cannot_create(path, OSError(errno.EINVAL, "it is no ordinary file, or has a second name"))
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # in a sticky folder, somebody else's
+        raise _cannot_create(path, error) from error
 
 
 def _cannot_create(path: str, error: OSError) -> StartError:

@@ -36,6 +36,7 @@ class Rollover:
     done: Callable[[Reason | None], None]
     target: int | None = None
     handed_over_at: float | None = None
+    is_impatient: bool = False  # one of the old has not gone in LAST_WORDS: nobody is waited for any more
 
     @property
     def is_proven(self) -> bool:
@@ -70,7 +71,7 @@ class Rollover:
         staying = old.staying() + old.outlived()
         step = hand_over(
             old=len(staying),
-            leaving=old.about_to_go(now - LAST_WORDS),
+            leaving=self._about_to_go(old, now),
             new_ready=ready,
             new_starting=census.starting,
             target=self.target,
@@ -86,4 +87,9 @@ class Rollover:
         # Who is told that the reload is over must not be answered by the old code any more: an idle worker can take one
         # more connection before it hears that it is to leave, and so can one that is being born.
         self.handed_over_at = self.handed_over_at or now
-        return not old.may_accept() or deadlines.is_late(self.handed_over_at, now, LAST_WORDS)
+        return self.is_impatient or not old.may_accept() or deadlines.is_late(self.handed_over_at, now, LAST_WORDS)
+
+    def _about_to_go(self, old: Generation, now: float) -> int:
+        leaving = [] if self.is_impatient else old.about_to_go()
+        self.is_impatient = self.is_impatient or any(now - since > LAST_WORDS for since in leaving)
+        return 0 if self.is_impatient else len(leaving)

@@ -96,7 +96,7 @@ class HandOver(NamedTuple):
 
 
 def hand_over(
-    *, old: int, leaving: int = 0, new_ready: int, new_starting: int, target: int, most: int, surge: int
+    *, old: int, leaving: int, new_ready: int, new_starting: int, target: int, most: int, surge: int
 ) -> HandOver:
     """Old workers leave as new ones take over, one for one; never more than `most` + `surge` at a time.
 

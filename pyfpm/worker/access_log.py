@@ -80,7 +80,7 @@ class AccessLog:
         try:
             entry = self._entry
             entry.environ = environ
-            entry.peer = _address_of(peer) if peer else "-"
+            entry.peer = _address_of(peer) if isinstance(peer, tuple) else "-"
             entry.status = response.status
             entry.headers = response.headers or []
             entry.logged = now = time.time()

@@ -30,7 +30,20 @@ from pyfpm.fork import EXIT_INTERNAL, leave
 from pyfpm.gateway.body import Input, content_length, received
 from pyfpm.gateway.environ import base_environ
 from pyfpm.protocols.fastcgi import decode
-from pyfpm.scoreboard import BORN, CREATING, DEADLINE, GENERATION, IDLE, NUMBER, PID, RAISED, READING, SINCE, Slot
+from pyfpm.scoreboard import (
+    BORN,
+    CREATING,
+    DEADLINE,
+    DURATION,
+    GENERATION,
+    IDLE,
+    NUMBER,
+    PID,
+    RAISED,
+    READING,
+    SINCE,
+    Slot,
+)
 from pyfpm.worker.application import load_application
 from pyfpm.worker.connection import READ_SIZE, Connection, wait_readable
 from pyfpm.worker.mailbox import Mailbox
@@ -268,9 +281,9 @@ class Worker:
         """
         slot = self.slot
         numbers = slot.numbers
-        self.number += 1
         numbers[SINCE] = accepted = time.monotonic_ns()
-        numbers[NUMBER] = self.number
+        numbers[DURATION] = 0  # it may bring no request: idle since then
+        self.number = numbers[NUMBER] = self.number + 1
         slot.stages[slot.own] = READING
         if self.alarm_below and slot.should_ring(self.alarm_below):
             self._ring()

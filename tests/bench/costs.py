@@ -97,6 +97,7 @@ def steps(slot: Slot) -> dict[str, Callable[[int], object]]:
 
     def take_up(number: int) -> None:
         numbers[SINCE] = time.monotonic_ns()
+        numbers[DURATION] = 0
         numbers[NUMBER] = number
         stages[own] = READING
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
+from tests.harness.fcgi_client import get_parameters, request_bytes
 from tests.harness.sockets import free_port
 from tests.harness.waits import Followed
 
@@ -79,3 +84,17 @@ def test_who_connects_by_ipv4_is_shown_so(daemon: Daemon) -> None:
     """A bare port listens on IPv6 for both, where the kernel writes ::ffff:127.0.0.1."""
     settings: dict[str, object] = {"access.format": "%R %r", "listen": free_port()}
     assert logged(daemon, settings, ["/quick"]) == ["127.0.0.1 /quick"]
+
+
+@pytest.mark.parametrize("name", ["client.sock", "\0pyfpm-test-{}"])
+def test_who_connects_from_a_named_unix_socket_is_a_dash(daemon: Daemon, name: str) -> None:
+    path = daemon.folder / "access.log"
+    daemon.add_pool("www", {"access.log": path, "access.format": "%R %r"})
+    daemon.start()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.bind(name.format(os.getpid()) if name[0] == "\0" else str(daemon.app_folder / name))
+        client.connect(str(daemon.address()))
+        client.sendall(request_bytes(get_parameters("/pid")))
+        while client.recv(65536):
+            pass
+    assert path.read_text() == "- /pid\n"

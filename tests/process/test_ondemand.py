@@ -84,6 +84,19 @@ def test_the_idle_leave_after_their_time(daemon: Daemon) -> None:
     assert daemon.get("/pid").status == 200
 
 
+def test_a_connection_without_a_request_is_no_long_request(daemon: Daemon) -> None:
+    """As a health check of the port makes it: the time of the request before is not counted once more."""
+    add_ondemand(daemon, 1, more={"pm.process_idle_timeout": "1s"})
+    daemon.start()
+    assert daemon.get("/sleep", "seconds=5").status == 200
+    with watching(*daemon.workers()) as (process,):
+        clock = Stopwatch()
+        with Connection(daemon.address()):
+            pass
+        process.wait_exit()
+    assert clock.fair < 5
+
+
 def test_who_is_asked_all_the_time_stays(daemon: Daemon) -> None:
     add_ondemand(daemon, 1, more={"pm.process_idle_timeout": "2s"})
     daemon.start()

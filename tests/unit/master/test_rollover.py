@@ -9,7 +9,7 @@ import pytest
 
 from pyfpm import catalogue
 from pyfpm.master.reason import Reason
-from pyfpm.master.rollover import Rollover
+from pyfpm.master.rollover import LAST_WORDS, Rollover
 from pyfpm.master.sizing import Census
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ class Played:
         self.starting = 0
         self.explanation: Reason | None = None
         self.proofs = 0
-        self.lingering = False  # one that was dismissed has not heard of it yet
+        self.lingering = False  # those that were dismissed have not gone yet
+        self.left_at: list[float] = []
 
     @property
     def children(self) -> list[int]:
@@ -60,11 +61,13 @@ class Played:
     def may_accept(self) -> bool:
         return self.ready > 0 or self.lingering
 
-    def about_to_go(self, _since: float) -> int:
-        return int(self.lingering)
+    def about_to_go(self) -> list[float]:
+        return self.left_at if self.lingering else []
 
-    def dismiss(self, children: Iterable[int], _now: float) -> None:
-        self.ready -= len(list(children))
+    def dismiss(self, children: Iterable[int], now: float) -> None:
+        dismissed = list(children)
+        self.ready -= len(dismissed)
+        self.left_at += [now] * len(dismissed)
 
 
 def rollover(candidate: Played, most: int = 4, since: float = 100.0) -> Rollover:
@@ -116,6 +119,20 @@ def test_it_is_not_over_while_an_old_worker_could_answer() -> None:
         new.come_up()
     old.lingering = False
     assert step(one, old) is True
+
+
+def test_those_that_do_not_go_hold_it_up_once_and_not_one_by_one() -> None:
+    old, new = Played(4), Played()
+    one = rollover(new)
+    old.lingering = True
+    now = 100.0
+    while step(one, old, now) is False:
+        assert old.ready + len(old.left_at) + new.ready + new.starting <= 5 or now > 100.0 + LAST_WORDS
+        new.come_up()
+        now += 0.1
+        assert now < 102.0 + LAST_WORDS
+    assert now > 100.0 + LAST_WORDS
+    assert new.ready == 4
 
 
 def test_an_empty_pool_gets_one() -> None:

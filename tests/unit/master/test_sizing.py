@@ -121,13 +121,19 @@ def test_a_hand_over_ends_and_never_has_too_many(most: int, surge: int, old: int
     old, target = min(old, most), min(target, most)
     served = old
     ready, starting = 1, 0  # the one that has proved the new generation
-    for _ in range(200):
-        step = hand_over(old=old, new_ready=ready, new_starting=starting, target=target, most=most, surge=surge)
+    leaving = 0
+    for _ in range(300):
+        step = hand_over(
+            old=old, leaving=leaving, new_ready=ready, new_starting=starting, target=target, most=most, surge=surge
+        )
         assert step.start >= 0
         assert 0 <= step.retire <= old
-        assert old + ready + starting + step.start <= max(most + surge, old + ready + starting)
+        all_of_them = old + leaving + ready + starting
+        assert all_of_them + step.start <= max(most + surge, all_of_them)
         assert ready + (old - step.retire) >= min(served, target), "the load finds as many as before"
         old -= step.retire
+        leaving += step.retire
+        leaving -= min(leaving, chance.randrange(3))  # type: ignore[attr-defined]
         starting += step.start
         if ready >= target and old == 0:
             assert ready + starting <= most
@@ -139,14 +145,14 @@ def test_a_hand_over_ends_and_never_has_too_many(most: int, surge: int, old: int
 
 
 def test_a_hand_over_one_for_one() -> None:
-    assert hand_over(old=4, new_ready=1, new_starting=0, target=4, most=4, surge=1).retire == 1
+    assert hand_over(old=4, leaving=0, new_ready=1, new_starting=0, target=4, most=4, surge=1).retire == 1
     assert hand_over(old=3, leaving=1, new_ready=1, new_starting=0, target=4, most=4, surge=1).start == 0
-    assert hand_over(old=3, new_ready=1, new_starting=0, target=4, most=4, surge=1).start == 1
-    assert hand_over(old=0, new_ready=1, new_starting=0, target=1, most=4, surge=1).retire == 0
+    assert hand_over(old=3, leaving=0, new_ready=1, new_starting=0, target=4, most=4, surge=1).start == 1
+    assert hand_over(old=0, leaving=0, new_ready=1, new_starting=0, target=1, most=4, surge=1).retire == 0
 
 
 @given(st.integers(1, 20), st.integers(1, 3))
 def test_a_hand_over_recovers_when_the_first_worker_is_lost(most: int, surge: int) -> None:
-    step = hand_over(old=most, new_ready=0, new_starting=0, target=most, most=most, surge=surge)
+    step = hand_over(old=most, leaving=0, new_ready=0, new_starting=0, target=most, most=most, surge=surge)
     assert step.start == min(most, surge)
     assert step.retire == 0

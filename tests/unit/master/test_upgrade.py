@@ -58,5 +58,7 @@ def test_without_descriptors_it_is_refused(step: str) -> None:
     assert isinstance(verdict, Verdict)
     assert verdict.code == REFUSED
     assert "Too many open files" in verdict.text
-    assert os.listdir("/proc/self/fd") == before
+    assert set(os.listdir("/proc/self/fd")) <= set(before), (
+        "nothing is left open; what others left may be closed by now"
+    )
     daemon.loop.close()
