@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from tests.harness.daemon import Daemon, Settings
 
 
+SLOW = """
+import time
+import apps
+
+def application(environ, start_response):
+    time.sleep(5)  # what makes it slow
+    return apps.application(environ, start_response)
+"""
+
+
 def add_ondemand(daemon: Daemon, most: int = 10, name: str = "www", more: Settings | None = None) -> None:
     daemon.add_pool(name, {"pm": "ondemand", "pm.max_children": most, **(more or {})})
 
@@ -86,9 +96,10 @@ def test_the_idle_leave_after_their_time(daemon: Daemon) -> None:
 
 def test_a_connection_without_a_request_is_no_long_request(daemon: Daemon) -> None:
     """As a health check of the port makes it: the time of the request before is not counted once more."""
-    add_ondemand(daemon, 1, more={"pm.process_idle_timeout": "1s"})
+    daemon.write_app("slow.py", SLOW)
+    add_ondemand(daemon, 1, more={"pm.process_idle_timeout": "1s", "app": "slow:application"})
     daemon.start()
-    assert daemon.get("/sleep", "seconds=5").status == 200
+    assert daemon.get("/pid").status == 200
     with watching(*daemon.workers()) as (process,):
         clock = Stopwatch()
         with Connection(daemon.address()):
