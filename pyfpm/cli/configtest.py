@@ -1,6 +1,7 @@
 """`pyfpm -t`: read the configuration as a start does, say all that is wrong with it, and start nothing.
 
-Runs in: anyone's shell, an init system; a new image that is tested before the old one makes way for it.
+Runs in: anyone's shell, an init system; a new image that is tested before the old one makes way for it. A start reads
+its configuration here, too.
 Fails by: the exit code: 78 for a configuration that cannot be used.
 """
 

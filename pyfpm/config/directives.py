@@ -783,8 +783,9 @@ class PoolSettings(Settings):
 
 def _plain(value: Any) -> object:
     """A value as JSON would give it back."""
-    if isinstance(value, MemoryLimit):
-        return value._asdict()
+    if hasattr(value, "_asdict"):  # a record, and not just a list
+        record: dict[str, object] = value._asdict()
+        return record
     return list(value) if isinstance(value, tuple) else value
 
 

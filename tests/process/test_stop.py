@@ -78,6 +78,7 @@ def test_term_cuts_off_what_is_in_hand(daemon: Daemon) -> None:
     daemon.add_pool("www", {"pm.max_children": 2})
     daemon.start()
     with Connection(daemon.address()) as client, watching(*daemon.family()) as processes:
+        assert processes
         client.send(request_bytes(get_parameters("/block")))
         daemon.gate.wait_inside()
         clock = Stopwatch()
@@ -103,6 +104,7 @@ def test_term_is_over_within_the_timeout_whatever_the_application_does(daemon: D
     daemon.start()
     daemon.expect(r"(child|template) \d+ exited on signal 9 \(SIGKILL\)")
     with watching(*daemon.family()) as processes:
+        assert processes
         clock = Stopwatch()
         assert daemon.stop(signal.SIGTERM) == 0
         assert clock.fair < 4
