@@ -131,7 +131,7 @@ def _default_line(compiled: Callable[[Entry], bytes]) -> Callable[[Entry], bytes
             if _count_unsafe(data) == 3:  # two quotes and the newline
                 return data
         except BaseException:
-            pass  # as above
+            pass  # what makes it fail is for the careful one
         return compiled(entry)
 
     return line

@@ -128,28 +128,26 @@ class Generation:
 
     def may_accept(self) -> bool:
         """Whether any worker, leaving or not, can accept a connection yet."""
-        return any(self._is_free(child) for child in self.children)
+        return any(self._free_since(child) is not None for child in self.children)
 
     def about_to_go(self) -> list[float]:
-        """Since when those are asked to leave that have no request to finish."""
-        return [child.leaving_since for child in self.children if child.leaving_since and self._is_free(child)]
-
-    def _is_free(self, child: Child) -> bool:
-        """It is idle, or on its way."""
-        return not child.ready or self.scoreboard.stage(child.slot) == IDLE
+        """Since when those are asked to leave that have no request to finish, and have none."""
+        asked = [(child.leaving_since, self._free_since(child)) for child in self.children]
+        return [max(leaving, free) for leaving, free in asked if leaving is not None and free is not None]
 
     def idle(self) -> list[tuple[float, Child]]:
         """(idle since, worker) of those that stay, the longest idle first."""
-        return sorted(
-            (
-                ((last.since + last.duration) / 1e9, child)  # when its last request ended
-                for child in self.staying()
-                if child.ready
-                and self.scoreboard.stage(child.slot) == IDLE  # nearly all are busy when it matters: cheaply
-                and (last := self.scoreboard.read(child.slot)).stage == IDLE
-            ),
-            key=lambda pair: pair[0],
-        )
+        ready = [(self._free_since(child), child) for child in self.staying() if child.ready]
+        return sorted([(since, child) for since, child in ready if since is not None], key=lambda pair: pair[0])
+
+    def _free_since(self, child: Child) -> float | None:
+        """When its last request ended, or when it was ordered if it is on its way; None while it is in a request."""
+        if not child.ready:
+            return child.since
+        if self.scoreboard.stage(child.slot) != IDLE:
+            return None  # nearly all, when it matters: so this has to be cheap
+        last = self.scoreboard.read(child.slot)
+        return (last.since + last.duration) / 1e9
 
     def census(self, waiting: int = 0) -> Census:
         idle = busy = starting = 0

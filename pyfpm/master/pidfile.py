@@ -90,22 +90,26 @@ def _take(path: str) -> int:
     is replaced by one that nobody else has open.
     """
     while True:
-        deadline = time.monotonic() + RIVAL_PATIENCE
-        while time.monotonic() < deadline:
-            descriptor = _try(path)
-            if descriptor is not None:
-                return _sign(descriptor, path)
-            time.sleep(RIVAL_PAUSE)
+        if (descriptor := _try_patiently(path)) is not None:
+            return _sign(descriptor, path)
         # One at a time: a second one must find the first one's file, and not the stranger's.
         guard = _wait_for_guard(f"{path}.lock", path)
         try:
-            descriptor = _replace(path)
-            if descriptor is not None:
+            if (descriptor := _replace(path)) is not None:
                 return _sign(descriptor, path)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(f"{path}.lock")
             os.close(guard)
+
+
+def _try_patiently(path: str) -> int | None:
+    deadline = time.monotonic() + RIVAL_PATIENCE
+    while time.monotonic() < deadline:
+        if (descriptor := _try(path)) is not None:
+            return descriptor
+        time.sleep(RIVAL_PAUSE)
+    return None
 
 
 def _try(path: str) -> int | None:
@@ -128,11 +132,15 @@ def _replace(path: str) -> int | None:
     descriptor = _try(path)
     if descriptor is not None:
         return descriptor
-    with contextlib.suppress(FileNotFoundError):
+    try:
         strangers = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         with _closing(strangers):
-            _unlink(path)
+            os.unlink(path)
             _refuse_holder(strangers, path)  # who had written his pid before this sees his file gone after it
+    except FileNotFoundError:
+        pass  # whose it was has removed it
+    except OSError as error:  # it is not ours to read or, in a sticky folder, to remove
+        raise _cannot_create(path, error) from error
     try:
         descriptor = _open(path, _FLAGS | os.O_EXCL)  # private until it has our pid
     except FileExistsError:
@@ -189,15 +197,6 @@ def _open(path: str, flags: int) -> int:
         return descriptor
     os.close(descriptor)
     raise _cannot_create(path, OSError(errno.EINVAL, "it is no ordinary file, or has a second name"))
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        raise
-    except OSError as error:  # in a sticky folder, somebody else's
-        raise _cannot_create(path, error) from error
 
 
 def _cannot_create(path: str, error: OSError) -> StartError:

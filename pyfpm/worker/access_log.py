@@ -14,6 +14,7 @@ from os import write
 from pyfpm import catalogue
 from pyfpm.logs.access_log import Entry, compile_format, is_suppressed, measures
 from pyfpm.worker.application import tell
+from pyfpm.worker.connection import address_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class AccessLog:
         try:
             entry = self._entry
             entry.environ = environ
-            entry.peer = _address_of(peer) if isinstance(peer, tuple) else "-"
+            entry.peer = address_of(peer) if isinstance(peer, tuple) else "-"
             entry.status = response.status
             entry.headers = response.headers or []
             entry.logged = now = time.time()
@@ -107,12 +108,6 @@ class AccessLog:
         if not self._complained:  # a full disk: once is enough
             self._mailbox.error(catalogue.ACCESS_LOG_FAILED, f"cannot write the access log: {error}")
         self._complained = True
-
-
-def _address_of(peer: tuple[str, int]) -> str:
-    """The IP address, IPv4 as such."""
-    address = peer[0]
-    return address[7:] if address[:7] == "::ffff:" and "." in address else address
 
 
 def _cpu() -> tuple[float, float]:

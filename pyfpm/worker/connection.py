@@ -211,3 +211,9 @@ def wait_readable(descriptors: list[int], seconds: float | None) -> list[int]:
     for descriptor in descriptors:
         waiting.register(descriptor, POLLIN)
     return [descriptor for descriptor, _ in waiting.poll(None if seconds is None else max(seconds, 0) * 1000)]
+
+
+def address_of(peer: tuple[str, int]) -> str:
+    """The IP address of who connected over TCP: IPv4 as such, also where the listener is of IPv6."""
+    address = peer[0]
+    return address[7:] if address[:7] == "::ffff:" and "." in address else address

@@ -45,7 +45,7 @@ from pyfpm.scoreboard import (
     Slot,
 )
 from pyfpm.worker.application import load_application
-from pyfpm.worker.connection import READ_SIZE, Connection, wait_readable
+from pyfpm.worker.connection import READ_SIZE, Connection, address_of, wait_readable
 from pyfpm.worker.mailbox import Mailbox
 from pyfpm.worker.probe import prove
 from pyfpm.worker.recycling import Recycling
@@ -435,7 +435,7 @@ class Kept:
 def show_peer(descriptor: int, peer: Any) -> str:
     """Who connected, for the log: an address, or the process at the other end of a unix socket."""
     if isinstance(peer, tuple):
-        host = peer[0].removeprefix("::ffff:") if "." in peer[0] else peer[0]
+        host = address_of(peer)
         return f"peer [{host}]:{peer[1]}" if ":" in host else f"peer {host}:{peer[1]}"
     try:
         connection = socket(fileno=descriptor)
